@@ -1,0 +1,50 @@
+# vidistill: `make demo` and `make test` do all the set-up on a machine with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lab doctor bench notebooks clean
+
+help:  ## show what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## install, run the main job on the embedded clips, print the result table
+	$(BIN)/vidistill run latent_vdd --preset quick --out $(OUT)
+
+test: $(STAMP) lint  ## lint, types and every test (the test command that CI runs)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## format the code and strip the notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find notebooks -name '*.ipynb' -exec $(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" {} +
+
+lab: $(STAMP)  ## open JupyterLab on the start notebook
+	$(BIN)/vidistill lab
+
+doctor: $(STAMP)  ## say what is installed and what is missing
+	$(BIN)/vidistill doctor
+
+bench: $(STAMP)  ## run the benchmarks, ratios against named peers
+	for b in tests/bench/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+notebooks: $(STAMP)  ## execute the reproduce notebook through papermill
+	$(BIN)/vidistill reproduce latent_vdd --tier toy
+
+clean:  ## remove the virtual environment and the runs
+	rm -rf $(VENV) runs
