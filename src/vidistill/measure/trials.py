@@ -1,0 +1,69 @@
+"""Arms times seeds: every number beside its control, every repetition kept on disk so that an interrupted run resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidistill.errors import choose
+from vidistill.files import digest, load_json, save_json
+from vidistill.measure.intervals import interval, paired
+from vidistill.types import Progress, silent
+
+
+def pick_arms(wanted: str, arms: Mapping[str, Any], always: Sequence[str]) -> list[str]:
+    """Return the arms of ``"all"`` or ``"a, b"``, with those that must ``always`` be there (the method and its control) in front.
+
+    Raises:
+        InputError: an arm is unknown; the line names the nearest.
+    """
+    names = arms if wanted == "all" else [choose("arm", name.strip(), arms) for name in wanted.split(",")]
+    return list(dict.fromkeys([*always, *names]))
+
+
+def run_trials(
+    score: Callable[[str, int], dict[str, Any]],
+    keys: Mapping[str, Any],
+    seeds: Sequence[int],
+    folder: Path,
+    progress: Progress = silent,
+) -> dict[str, list[dict[str, Any]]]:
+    """Call ``score(arm, seed)`` for every arm and seed, once each; a result already on disk is read instead.
+
+    Args:
+        score: measures one arm with one seed; returns a JSON-ready dict. It must depend on nothing but its arguments and the arm's key.
+        keys: for each arm, everything that its result depends on besides the seed; equal keys share one result.
+        seeds: the repetitions, paired over arms.
+        folder: holds ``<digest of key and seed>.json`` for each finished trial, written atomically.
+        progress: called with stage ``"trials"``.
+
+    Returns:
+        ``{arm: [result of seeds[0], result of seeds[1], ...]}``.
+    """
+    table: dict[str, list[dict[str, Any]]] = {name: [] for name in keys}
+    done, total = 0, len(keys) * len(seeds)
+    for name, key in keys.items():
+        for seed in seeds:
+            progress("trials", done, total)
+            path = folder / f"{digest([key, seed])}.json"
+            if not path.exists():
+                save_json(path, score(name, seed))
+            table[name].append(load_json(path))
+            done += 1
+    progress("trials", done, total)
+    return table
+
+
+def summarise(table: Mapping[str, list[dict[str, Any]]], control: str, metric: str = "top1", also: Sequence[str] = ()) -> list[dict]:
+    """Return one row per arm: interval of ``metric`` over seeds, paired difference to ``control``, intervals of the metrics in ``also``.
+
+    Each row has ``name``, ``accuracy`` (the interval of ``metric``), ``against_<control>`` and one interval per name in ``also``.
+    """
+    against = [trial[metric] for trial in table[control]]
+    rows = []
+    for name, trials in table.items():
+        values = [trial[metric] for trial in trials]
+        row = {"name": name, "accuracy": interval(values), f"against_{control}": paired(values, against)}
+        rows.append(row | {other: interval([trial[other] for trial in trials]) for other in also})
+    return rows

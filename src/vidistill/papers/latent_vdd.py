@@ -1,0 +1,155 @@
+r"""Latent Video Dataset Distillation (LVDD, arXiv 2504.17132), whole and from top to bottom.
+
+    clips x --E--> latents z --select--> S --Tucker--> (G; U_T, U_H, U_W) --int8--> one file --> z_hat --D--> clips --> student
+
+    E, D            VAE encoder and decoder; z in [N, C, T, H, W]                                        (paper 3.1)
+    L_ij            kernel between clips i and j of one class; P(S) ~ det(L_S), |S| = k                  (Eq. 2, 3)
+    r               rank ratio: mode of size d keeps max(1, int(r d)) components                         (Eq. 5-7)
+    z_hat           G x_T U_T x_H U_H x_W U_W
+    q, s            w ~ s q, int8 q with one scale s per output channel (decoder) or core slot           (Eq. 8)
+
+Every number stands beside its controls: random clips at equal bytes first of all, for the published kernel is the identity.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vidistill import __version__
+from vidistill.codec import encode_store, load_codec, pack, unpack
+from vidistill.compress import compress, load_distilled, save_distilled, spectrum
+from vidistill.data import KNOBS as CLIP_KNOBS
+from vidistill.data import VideoSet, prepare_clips, protocol_of
+from vidistill.files import ensure_folder
+from vidistill.knobs import Knob, Knobs
+from vidistill.measure import accuracy, pick_arms, psnr, run_trials, summarise
+from vidistill.select import KERNELS, SELECTORS, check_counts, select
+from vidistill.student import KNOBS as STUDENT_KNOBS
+from vidistill.student import predict, train_student
+from vidistill.types import Progress, Report, silent
+
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes in the method's knobs)
+    "method": ("method", {}),
+    "random": ("control", {"selector": "random"}),
+    "dpp-official": ("control", {"selector": "dpp", "kernel": "official"}),
+    "dpp-rbf": ("control", {"selector": "dpp", "kernel": "rbf-median"}),
+    "greedy-map": ("control", {"selector": "greedy-map", "kernel": "rbf-median"}),
+    "k-means": ("control", {"selector": "k-means"}),
+    "k-center": ("control", {"selector": "k-center"}),
+    "herding": ("control", {"selector": "herding"}),
+    "svd": ("control", {"decomposition": "svd", "basis": "shared"}),  # at equal bytes
+    "whole-set": ("control", {"selector": "all"}),  # every training clip, squeezed into equal bytes
+    "official-store": ("control", {"decomposition": "hooi", "basis": "chunk", "core_dtype": "fp32", "budget_kib": 0}),
+    "full-data": ("reference", {}),  # real pixels, no codec
+}
+EQUAL_BYTES = ("svd", "whole-set")
+
+KNOBS = Knobs(
+    "latent_vdd",
+    *CLIP_KNOBS,
+    Knob("codec", "lab-vae", "VAE: a zoo name, a folder or a hub id", source="paper: stabilityai/sd-vae-ft-mse", group="codec"),
+    Knob("latent", "mode", "posterior mean or a sample", choices=("mode", "sample"), source="official: sample", group="codec"),
+    Knob("codec_part", "decoder", "codec weights the file carries", choices=("decoder", "full"), source="only D is needed", group="codec"),
+    Knob("codec_dtype", "int8", "number format of those weights", choices=("fp32", "fp16", "int8"), source="LVDD Eq. 8", group="codec"),
+    Knob("selector", "dpp", "how clips are chosen within a class", choices=SELECTORS, source="LVDD 3.2", group="selection"),
+    Knob("kernel", "rbf-median", "similarity of two clips", choices=KERNELS, symbol="L", source="LVDD Eq. 2", group="selection"),
+    Knob("bandwidth", 1.0, "kernel width, in median distances", low=0.05, high=10, step=0.05, source="ours", group="selection"),
+    Knob("instances", 24, "clips kept per class", low=1, high=10000, symbol="k", unit="clips", source="LVDD 4.1, IPC 1", group="selection"),
+    Knob("decomposition", "st-hosvd", "tensor decomposition of the latents", choices=("st-hosvd", "hooi", "svd"), source="official: HOOI",
+         group="compression"),
+    Knob("rank_ratio", 0.75, "share of each mode that is kept", low=0, high=1, open_low=True, step=0.05, symbol="r", source="LVDD Table 3",
+         equation=r"\hat z = G \times_T U_T \times_H U_H \times_W U_W", group="compression"),
+    Knob("rank_reading", "per-mode", "what the ratio counts", choices=("per-mode", "per-parameter"), source="official: per mode",
+         group="compression"),
+    Knob("basis", "shared", "clips that share factors", choices=("shared", "class", "chunk"), source="official", group="compression"),
+    Knob("core_dtype", "int8", "format of the cores", choices=("fp32", "fp16", "int8"), source="official: fp32", group="compression"),
+    Knob("budget_kib", 0, "size of cores and factors, 0 follows the rank ratio", low=0, high=2**21, unit="KiB", source="ours",
+         group="compression"),
+    *STUDENT_KNOBS,
+    Knob("arms", "all", "all, or a comma list of: " + " ".join(ARMS), source="controls come with the method", group="controls"),
+)  # fmt: skip
+
+
+def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress = silent) -> Report:
+    """Distil ``videos`` into ``out/distilled.safetensors`` and score it beside every control.
+
+    Args:
+        values: knob values; what is missing takes its default.
+        videos: the data set, with its official split.
+        out: folder; ``parts/`` in it keeps each finished arm and seed, so that an interrupted run resumes with the same result.
+        device: torch device of codec and students. seed: repetition s uses ``seed + s`` for its selection and its network.
+        progress: ``progress(stage, done, total)``; raise ``Cancelled`` in it to stop.
+
+    Raises:
+        InputError: a knob is unknown or out of range, a class has fewer clips than ``instances``, or ``out`` cannot be written.
+    """
+    k = KNOBS.resolve(values)
+    names = pick_arms(k["arms"], ARMS, always=("method", "random"))  # a number never stands without its control
+    check_counts([item.label for item in videos.train], videos.classes, k["selector"], k["instances"])
+    parts = ensure_folder(ensure_folder(out) / "parts")
+
+    # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
+    protocol = protocol_of(k)
+    train = prepare_clips(videos.train, videos.classes, protocol, "train", seed=seed, progress=progress)
+    test = prepare_clips(videos.test, videos.classes, protocol, "test", seed=seed, backend=train.backend, progress=progress)
+
+    # 2. Latents z = E(x), and D as the file will carry it (Eq. 8): students see only what the file itself decodes to.
+    codec = load_codec(k["codec"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32")
+    z = encode_store(codec, train, latent=k["latent"], seed=seed, progress=progress)
+    packed, record = pack(codec, k["codec_part"], k["codec_dtype"])
+    decoder = unpack(packed, record, device=device)
+
+    def distil(arm: dict[str, Any], seed: int, path: Path, limit: int | None = None) -> dict[str, Any]:
+        # 3. S ~ k-DPP(L) within each class (Eq. 2-3), or a control's own choice.
+        picked = select(z, selector=arm["selector"], kernel=arm["kernel"], bandwidth=arm["bandwidth"], k=arm["instances"], seed=seed)
+        kept = z.take(picked.index)
+
+        # 4. z ~ G x_T U_T x_H U_H x_W U_W (Eq. 5-7), cores quantised. 5. One file: cores, factors, decoder, labels.
+        # fmt: off
+        def store(budget: int | None) -> tuple[Any, dict[str, int]]:
+            tucker = compress(kept.z, kept.labels, decomposition=arm["decomposition"], rank_ratio=arm["rank_ratio"],
+                              reading=arm["rank_reading"], basis=arm["basis"], core_dtype=arm["core_dtype"], budget=budget)
+            meta = {"paper": "latent_vdd", "selector": arm["selector"], "kernel": arm["kernel"], "seed": seed}
+            return tucker, save_distilled(path, tucker, labels=kept.labels, classes=z.classes, names=(), frames=z.frames,
+                                          codec_record=record, codec_tensors=packed, protocol=protocol.as_dict(), meta=meta)
+
+        # fmt: on
+        tucker, size = store(arm["budget_kib"] * 1024 or None)
+        if limit is not None:  # equal bytes: the same file length, decoder and labels included; 64 bytes are spared for the header's digits
+            tucker, size = store(limit - 64 - (size["total"] - size["core"] - size["factors"]))
+        found = {"bytes": size, "error": tucker.error(kept.z), "ranks": list(tucker.ranks), "clips": len(kept)}
+        return found | {"kernel": picked.diagnostics, "picked": picked.index.tolist()}
+
+    method = distil(k, seed, out / "distilled.safetensors")
+
+    def score(name: str, seed: int) -> dict[str, Any]:
+        if name == "full-data":
+            pixels, labels, part = train, train.labels, dict.fromkeys(("bytes", "error", "ranks", "kernel", "psnr")) | {"clips": len(train)}
+        else:
+            part = distil(k | ARMS[name][1], seed, parts / "now.safetensors", method["bytes"]["total"] if name in EQUAL_BYTES else None)
+            stored = load_distilled(parts / "now.safetensors")
+            pixels, labels = decoder.decode(stored.z, stored.frames), stored.labels  # 6. x_hat = D(z_hat)
+            part["psnr"] = psnr(pixels.cpu(), train.batch(part["picked"])).mean().item()
+        # 7. Students learn from decoded pixels and are tested on real ones.
+        net = train_student(pixels, labels, classes=len(z.classes), student=k["student"], width=k["width"], protocol=k["protocol"],
+                            steps=k["steps"], seed=seed, device=device)  # fmt: skip
+        return part | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
+
+    data_key = [train.key, test.key, codec.fingerprint, device, __version__]
+    special = (*EQUAL_BYTES, "full-data")  # every other arm is its knobs, whatever its name
+    keys = {name: [data_key, k | ARMS[name][1] | {"arms": "", "seeds": 0}, name if name in special else ""] for name in names}
+    table = run_trials(score, keys, range(seed, seed + k["seeds"]), parts, progress)
+    (parts / "now.safetensors").unlink(missing_ok=True)
+
+    rows = summarise(table, control="random", also=("top5", "mean_class"))
+    arms = []
+    for row in rows:
+        role, changes = ARMS[row["name"]]
+        first = {part: table[row["name"]][0][part] for part in ("bytes", "error", "psnr", "ranks", "clips")}
+        arms.append(row | {"role": role} | first | {part: (k | changes)[part] for part in ("selector", "kernel")})
+    lamps = {name: trials[0]["kernel"] for name, trials in table.items() if trials[0]["kernel"]}
+    notes = [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp.get("note")]
+    data = {"root": str(videos.root), "layout": videos.layout, "split": videos.split, "classes": list(videos.classes),
+            "train": len(train), "test": len(test), "backend": train.backend, "skipped": [*train.skipped, *test.skipped], "protocol": vars(protocol)}  # fmt: skip
+    return Report("latent_vdd", k, data, arms, notes, {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record})
