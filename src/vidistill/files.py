@@ -5,6 +5,7 @@ A write goes to a temporary neighbour, is flushed to disk and renamed; ``kill -9
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def cache_home() -> Path:
-    """Return the folder for decoded clips and latents: ``$VIDISTILL_CACHE``, else ``$XDG_CACHE_HOME/vidistill``, else ``~/.cache/vidistill``."""
+    """Return the folder for decoded clips and latents: ``$VIDISTILL_CACHE``, else ``vidistill`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     if own := os.environ.get("VIDISTILL_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidistill"
@@ -36,8 +37,11 @@ def ensure_folder(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         descriptor, probe = tempfile.mkstemp(dir=path, prefix=".probe-")
-        os.close(descriptor)
-        os.unlink(probe)
+        try:
+            os.write(descriptor, bytes(4096))  # a full disk still creates empty files
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
     except OSError as error:
         raise InputError(f"cannot write to folder {path}: {error.strerror or error}; choose a writable folder") from None
     return path
@@ -61,7 +65,8 @@ def write_atomic(path: str | Path, fill: Callable[[Path], None]) -> int:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or never there
+            temporary.unlink()
     return size
 
 
@@ -104,7 +109,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118, not a dict
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {path} as safetensors: {error}") from None
 

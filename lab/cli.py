@@ -1,0 +1,501 @@
+"""The command line. Bad input is one line on stderr and exit code 2; what was finished before a stop is used by the next run.
+
+Light at import: torch and the rooms are imported inside the commands, so that ``vidistill --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from vidistill.errors import Cancelled, InputError, choose
+from vidistill.files import cache_home, ensure_folder
+from vidistill.lab.runner import RunFailed, notebooks_dir, parameters_of, parse_parameters, run_notebook
+
+TRAINERS = {"lab-vae": "vidistill.lab.train.vae"}
+"""Model of the zoo -> the module whose ``train`` makes it."""
+
+START = "00_start_here.ipynb"
+STOPPED = "stopped; the same command resumes"
+RESULTS = ("report.json", "report.html", "distilled.safetensors")
+
+
+class OneLineErrors(TyperGroup):
+    """A command group that turns the errors a user can cause into one line and an exit code; any other is a bug and shows its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _complain(f"error: {error}")
+            raise typer.Exit(2) from None
+        except RunFailed as error:
+            _complain(f"error: {error}")
+            raise typer.Exit(1) from None
+        except (Cancelled, KeyboardInterrupt):
+            _complain(STOPPED)
+            raise typer.Exit(130) from None
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Tier(StrEnum):
+    toy = "toy"
+    small = "small"
+    full = "full"
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="vidistill: a lab for video distillation and guided video sampling.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at a data set, write Motion World, decode clips ahead of a run.")
+app.add_typer(data_app, name="data")
+
+Paper = Annotated[str, typer.Argument(help="a paper, e.g. latent_vdd")]
+Layout = Annotated[str, typer.Option(help="how the folder is laid out: ucf101, hmdb51, kinetics, ssv2, folder")]
+OnDevice = Annotated[Device, typer.Option(help="auto takes the GPU when there is one")]
+Seed = Annotated[int, typer.Option(min=0, help="names every stream of random numbers")]
+
+
+def main() -> None:
+    """Entry point of the ``vidistill`` command."""
+    app()
+
+
+# What every command uses.
+
+
+def _complain(line: str) -> None:
+    typer.echo(" ".join(line.split()), err=True)
+
+
+def _console() -> Console:
+    """Return the console for results; into a file or a pipe, tables keep their full width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _settings(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Split ``["name=value", ...]``."""
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{option} {pair!r} is not of the form name=value")
+        settings[name.strip()] = text
+    return settings
+
+
+def _torch_device(device: Device) -> str:
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError("device cuda is not available on this machine: use --device cpu (vidistill doctor says what is missing)")
+    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+
+
+class Lines:
+    """Progress for logs: one line when a stage is done, and a sign of life with the time left after each minute of a long one."""
+
+    PULSE = 60.0
+
+    def __init__(self) -> None:
+        self._stage, self._done, self._total = "", 0, 0
+        self._start = self._told = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage or done < self._done or self._done >= self._total:
+            self._start = self._told = now
+        elif now - self._told > self.PULSE and 0 < done < total:
+            left = (now - self._start) * (total - done) / done
+            _complain(f"{stage}: {done:,} of {total:,}, about {left / 60:.0f} min left")
+            self._told = now
+        if done >= total and (stage, done, total) != (self._stage, self._done, self._total):
+            _complain(f"{stage}: {total:,} in {now - self._start:.1f} s")
+        self._stage, self._done, self._total = stage, done, total
+
+
+class Bars:
+    """Progress for a terminal: one bar per stage with the time left."""
+
+    def __init__(self, display: Any) -> None:
+        self._display, self._task, self._stage, self._done = display, None, "", 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._task is None or stage != self._stage or done < self._done:
+            self._task = self._display.add_task(stage, total=max(total, 1))
+        self._display.update(self._task, completed=done if total else 1, total=max(total, 1))
+        self._stage, self._done = stage, done
+
+
+@contextmanager
+def _progress() -> Iterator[Bars | Lines]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=600) as display:
+        yield Bars(display)
+
+
+# vidistill run, reproduce, knobs, train
+
+
+@app.command()
+def run(
+    paper: Paper,
+    data: Annotated[Path | None, typer.Option(help="folder of videos; left out: the embedded Motion World")] = None,
+    layout: Layout = "ucf101",
+    preset: Annotated[str | None, typer.Option(help="a named set of knob values")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="turn one knob; may be repeated")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the results [default: runs/PAPER]")] = None,
+    seed: Seed = 0,
+    device: OnDevice = Device.auto,
+) -> None:
+    """Run a paper on a folder of videos; writes report.json, report.html, record.json, distilled.safetensors; resumes where it stopped."""
+    from vidistill.lab import presets
+    from vidistill.lab.record import Stages, write_record
+    from vidistill.lab.report import print_report, write_report
+    from vidistill.lab.source import open_source
+
+    started = datetime.now(UTC)
+    module = presets.paper_module(paper)
+    named = presets.preset(paper, preset, module.KNOBS) if preset else {}
+    values = module.KNOBS.resolve(named, module.KNOBS.parse(_settings(settings or [], "--set")))
+    place = _torch_device(device)
+    out = ensure_folder(out or Path("runs", paper))
+    for name in ("record.json", "report.json", "report.html"):  # results of an earlier run must not stand beside those of this one
+        (out / name).unlink(missing_ok=True)
+
+    with _progress() as bars:
+        stages = Stages(bars)
+        videos = open_source(data, layout, values, stages)
+        report = write_report(out, module.run(values, videos, out, device=place, seed=seed, progress=stages))
+    source = ["--data", str(data), "--layout", layout] if data else []
+    turned = [*(["--preset", preset] if preset else []), *(part for pair in settings or [] for part in ("--set", pair))]
+    command = ["vidistill", "run", paper, *source, *turned, "--out", str(out), "--seed", str(seed), "--device", place]
+    write_record(
+        out,
+        paper=paper,
+        knobs=values,
+        seed=seed,
+        device=place,
+        stages=stages,
+        started=started,
+        command=shlex.join(command),
+        outputs=RESULTS,
+    )
+    print_report(report, _console())
+    typer.echo(f"report: {out / 'report.html'}\nnumbers: {out / 'report.json'}\nrecord: {out / 'record.json'}")
+    if (out / "distilled.safetensors").is_file():
+        typer.echo(f"distilled set: {out / 'distilled.safetensors'} ({(out / 'distilled.safetensors').stat().st_size:,} bytes)")
+
+
+@app.command()
+def reproduce(
+    paper: Paper,
+    tier: Annotated[Tier | None, typer.Option(help="toy: CPU minutes; small: one GPU hour on real clips; full: the paper's scale")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter of the notebook; repeatable")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the executed notebook and its result [default: runs/reproduce/PAPER]")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="seconds for the whole notebook")] = None,
+) -> None:
+    """Run a paper's reproduction notebook headless; every number in it beside its control."""
+    from vidistill.lab import presets
+    from vidistill.lab.record import Stages, write_record
+    from vidistill.lab.report import print_report
+
+    started = datetime.now(UTC)
+    knobs = presets.knobs_of(paper)
+    notebook = notebooks_dir() / "reproduce" / f"{paper}.ipynb"
+    texts = _settings(parameters or [], "-p")
+    if tier:
+        texts["tier"] = tier.value
+    values = parse_parameters(notebook, texts, knobs)
+    if tier:  # the tier's preset first, then what the user turned
+        values = knobs.resolve(presets.preset(paper, presets.TIERS[tier.value], knobs)) | values
+    out = ensure_folder(out or Path("runs", "reproduce", paper))
+    if "out" in parameters_of(notebook):
+        values.setdefault("out", str(out))
+    (out / "record.json").unlink(missing_ok=True)
+    with _progress() as bars:
+        stages = Stages(bars)
+        done = run_notebook(notebook, out / f"{paper}.ipynb", values, knobs=knobs, timeout=timeout, progress=stages)
+    command = ["vidistill", "reproduce", paper, *(["--tier", tier.value] if tier else [])]
+    command += [part for pair in parameters or [] for part in ("-p", pair)] + ["--out", str(out)]
+    result = done["result"]
+    write_record(
+        out,
+        paper=paper,
+        knobs=values,
+        seed=int(values.get("seed", 0)),
+        device="cpu",
+        stages=stages,
+        started=started,
+        command=shlex.join(command),
+        outputs=(f"{paper}.ipynb", f"{paper}.json", *RESULTS),
+    )
+    if isinstance(result, dict) and {"paper", "arms", "data", "notes", "extra"} <= result.keys():
+        print_report(result, _console())
+    typer.echo(f"notebook: {done['output']}\nresult: {done['sidecar']}\nrecord: {out / 'record.json'}")
+
+
+@app.command()
+def knobs(paper: Paper) -> None:
+    """Print the knobs of a paper as a Markdown table, and its presets."""
+    from vidistill.lab import presets
+
+    typer.echo(presets.knobs_of(paper).table())
+    typer.echo("\n| preset | about |\n| --- | --- |")
+    for name, values in presets.load_presets(paper).items():
+        typer.echo(f"| `{name}` | {values['about']} |")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="a model of the zoo, e.g. lab-vae")],
+    minutes: Annotated[float, typer.Option(min=0.0, help="length of the training")] = 55.0,
+    out: Annotated[Path | None, typer.Option(help="folder for the model and its checkpoints [default: runs/NAME]")] = None,
+    device: OnDevice = Device.auto,
+    data: Annotated[Path | None, typer.Option(help="folder of real data sets to learn from besides Motion World")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a model of the zoo by its recipe; stop it at any time, the same command goes on."""
+    import json
+    from importlib import import_module
+
+    module = import_module(TRAINERS[choose("model", name, TRAINERS)])
+    out = ensure_folder(out or Path("runs", name))
+    with _progress() as bars, _stop_at_next_step(bars) as progress:
+        record = module.train(out, minutes=minutes, device=_torch_device(device), data=data, seed=seed, progress=progress)
+    typer.echo(json.dumps(record, indent=2, default=str))
+    typer.echo(f"model: {out}")
+
+
+@contextmanager
+def _stop_at_next_step(progress: Any) -> Iterator[Any]:
+    """Let the first Ctrl-C end the current training step before it stops, so that the state of the last step is saved."""
+    asked: list[int] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        if asked:
+            raise Cancelled
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one stops at once
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield report
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# vidistill data
+
+
+@data_app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="folder of videos")],
+    layout: Layout = "ucf101",
+    split: Annotated[int, typer.Option(min=1, help="official split")] = 1,
+) -> None:
+    """Count classes and clips, open every file, and list the bad ones with the reason."""
+    from rich.table import Table
+
+    from vidistill.data import inspect as inspect_videos
+    from vidistill.data import open_videos
+
+    with _progress() as bars:
+        found = inspect_videos(open_videos(folder, layout, split), progress=bars)
+    table = Table("class")
+    for side in ("train", "test"):
+        table.add_column(side, justify="right")
+    for row in found["classes"]:
+        table.add_row(row["name"], f"{row['train']:,}", f"{row['test']:,}")
+    table.add_section()
+    table.add_row(f"{len(found['classes'])} classes", f"{found['clips']['train']:,}", f"{found['clips']['test']:,}")
+    typer.echo(f"{found['root']} ({found['layout']}, split {found['split']}), read by {found['backend']}")
+    _console().print(table)
+    if frames := found["frames"]:
+        typer.echo(f"frames per video: {frames['min']:,} to {frames['max']:,}, median {frames['median']:,g}")
+    typer.echo(f"bad files: {len(found['bad'])}")
+    for row in found["bad"]:
+        typer.echo(f"  {row['path']} ({row['side']}): {row['reason']}")
+
+
+@data_app.command()
+def world(
+    folder: Annotated[Path, typer.Argument(help="folder to write to")],
+    train: Annotated[int, typer.Option(min=1, help="training clips per motion")] = 24,
+    test: Annotated[int, typer.Option(min=1, help="test clips per motion")] = 12,
+    seed: Seed = 0,
+    size: Annotated[int, typer.Option(min=16, help="height and width, pixels")] = 64,
+    frames: Annotated[int, typer.Option(min=2, help="frames per clip")] = 16,
+) -> None:
+    """Write Motion World, clips whose every factor is known, as mp4 files in UCF101's layout."""
+    from vidistill.data.world import write_world
+
+    ensure_folder(folder)
+    with _progress() as bars:
+        write_world(folder, seed=seed, per_class_train=train, per_class_test=test, size=size, frames=frames, progress=bars)
+    typer.echo(f"Motion World: {folder} (--layout ucf101)")
+
+
+@data_app.command()
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="folder of videos")],
+    layout: Layout = "ucf101",
+    split: Annotated[int, typer.Option(min=1, help="official split")] = 1,
+    frames: Annotated[int, typer.Option(help="frames per clip")] = 16,
+    gap: Annotated[int, typer.Option(help="distance between sampled frames")] = 4,
+    size: Annotated[int, typer.Option(help="height and width of a clip, pixels")] = 112,
+    crop: Annotated[str, typer.Option(help="resize-crop, squash or center")] = "resize-crop",
+    seed: Seed = 0,
+) -> None:
+    """Decode a data set into the cache now; a run with the same protocol and seed then starts at once."""
+    from vidistill.data import open_videos, prepare_clips
+    from vidistill.types import Protocol
+
+    protocol = Protocol(frames, gap, size, crop)
+    videos = open_videos(folder, layout, split)
+    with _progress() as bars:
+        for side, items in (("train", videos.train), ("test", videos.test)):
+            clips = prepare_clips(items, videos.classes, protocol, side, seed=seed, progress=bars)
+            typer.echo(f"{side}: {len(clips):,} clips read by {clips.backend}, {len(clips.skipped)} skipped")
+            for bad in clips.skipped:
+                typer.echo(f"  {bad['name']}: {bad['reason']}")
+    typer.echo(f"cache: {cache_home()}")
+
+
+# vidistill lab, serve, doctor
+
+
+def _needs(package: str, extra: str) -> None:
+    from vidistill.lab.record import installed
+
+    if installed(package) is None:
+        raise InputError(f"this needs {package}: pip install 'vidistill[{extra}]'")
+
+
+def _workspace() -> tuple[Path, Path]:
+    """Return ``(root, notebooks)`` to open: the checkout itself, or a copy of the installed notebooks in the current folder."""
+    source = notebooks_dir()
+    if (source.parent / "pyproject.toml").is_file():
+        return source.parent, source
+    copy = Path("vidistill-notebooks").resolve()
+    for path in source.rglob("*.ipynb"):  # an installed package is not a place to work in; what the user changed is kept
+        target = copy / path.relative_to(source)
+        if not target.exists():
+            ensure_folder(target.parent)
+            shutil.copyfile(path, target)
+    return copy, copy
+
+
+def _start(command: list[str], changes: dict[str, str], print_command: bool) -> None:
+    if print_command:
+        typer.echo(shlex.join([*(f"{name}={value}" for name, value in changes.items()), *command]))
+        return
+    environment = {**os.environ, **changes}
+    if os.name == "posix":  # the server takes this process over, with its Ctrl-C
+        os.execve(command[0], command, environment)
+    raise typer.Exit(subprocess.run(command, env=environment).returncode)
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="first port to try")] = 8888,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="do not open a browser")] = False,
+    print_command: Annotated[bool, typer.Option("--print-command", help="only print what would be started")] = False,
+) -> None:
+    """Open JupyterLab on the start notebook; works without a network, reachable from this machine only."""
+    _needs("jupyterlab", "glass")
+    root, notebooks = _workspace()
+    start = (notebooks / START).relative_to(root).as_posix()
+    command = [sys.executable, "-m", "jupyterlab", f"--port={port}", *(["--no-browser"] if no_browser else [])]
+    command += [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{start}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; the server listens on loopback only
+        command.append("--allow-root")
+    own = str(Path(__file__).with_name("jupyter"))
+    paths = os.pathsep.join([own, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])])
+    # Inline: Panel's scripts come from the disk, not from a CDN, so widgets show without a network.
+    _start(command, {"JUPYTER_CONFIG_PATH": paths, "PANEL_INLINE": "true"}, print_command)
+
+
+@app.command()
+def serve(
+    notebook: Annotated[Path | None, typer.Argument(help="a notebook [default: explore/latent_vdd.ipynb]")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5006,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="do not open a browser")] = False,
+    print_command: Annotated[bool, typer.Option("--print-command", help="only print what would be started")] = False,
+) -> None:
+    """Show a notebook as an app, without its code; reachable from this machine only."""
+    _needs("panel", "glass")
+    notebook = notebook or notebooks_dir() / "explore" / "latent_vdd.ipynb"
+    if not notebook.is_file():
+        raise InputError(f"there is no notebook {notebook}")
+    command = [sys.executable, "-m", "panel", "serve", str(notebook), "--address", "127.0.0.1", "--port", str(port)]
+    command += ["--allow-websocket-origin", f"127.0.0.1:{port}", "--allow-websocket-origin", f"localhost:{port}"]
+    _start([*command, *([] if no_browser else ["--show"])], {}, print_command)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which device there is and what is missing, with the one line that mends it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from vidistill.lab.doctor import checks
+
+    found = checks()
+    table = Table("", "what", "found", "mend", title="vidistill doctor", title_justify="left")
+    for check in found:
+        state = "ok" if check.ok else "BROKEN" if check.core else "missing"
+        table.add_row(state, check.what, Text(check.found), Text(check.mend))
+    _console().print(table)
+    broken = [check.what for check in found if check.core and not check.ok]
+    typer.echo(f"core: {'broken (' + ', '.join(broken) + ')' if broken else 'fine'}")
+    raise typer.Exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

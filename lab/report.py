@@ -1,0 +1,267 @@
+"""The report: ``report.json`` for machines, a table on the console, and one self-contained HTML page without JavaScript."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidistill.files import save_json, write_atomic
+from vidistill.types import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA = 1
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+
+PARTS = ("core", "factors", "codec", "labels", "header")
+"""The parts of a stored set, in the order of every byte table. Cores and factors are the clips' own payload."""
+
+ROLES = {"method": "#0072B2", "control": "#D55E00", "reference": "#009E73"}
+PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#56B4E9", "#E69F00", "#009E73", "#999999"), strict=True))  # Okabe and Ito
+
+
+def write_report(out: str | Path, report: Report) -> dict[str, Any]:
+    """Write ``out/report.json`` (schema: ``lab/report.schema.json``) and ``out/report.html``, each atomically; return the JSON value."""
+    value = {"schema": SCHEMA, **report.as_dict()}
+    save_json(Path(out) / "report.json", value)
+    page = html_page(value)
+    write_atomic(Path(out) / "report.html", lambda temporary: temporary.write_text(page, encoding="utf-8") and None)
+    return value
+
+
+# Rows, shared by console and page.
+
+
+def _spread(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
+    """Return ``"51.2 [48.0, 54.4]"``; one seed has no interval, and an arm without the number shows a dash."""
+    if interval is None:
+        return "-"
+    form = "+.1f" if sign else ".1f"
+    if interval["low"] is None:
+        return f"{interval['mean']:{form}}"
+    return f"{interval['mean']:{form}} [{interval['low']:{form}}, {interval['high']:{form}}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the result table, as text."""
+    header = ["arm", "role", "clips", "top-1 % [95 %]", "seeds", "against random", "file B", "clips B", "error", "PSNR"]
+    rows = []
+    for arm in report["arms"]:
+        size = arm.get("bytes")
+        rows.append(
+            [
+                arm["name"],
+                arm["role"],
+                _number(arm.get("clips"), ",d"),
+                _spread(arm["accuracy"]),
+                str(arm["accuracy"]["n"]),
+                "-" if arm["name"] == "random" else _spread(arm.get("against_random"), sign=True),
+                _number(size and size["total"], ",d"),
+                _number(size and size["core"] + size["factors"], ",d"),
+                _number(arm.get("error"), ".4f"),
+                _number(arm.get("psnr"), ".2f"),
+            ]
+        )
+    return header, rows
+
+
+def byte_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the byte budget: every part of every stored file; the parts sum to the file's length."""
+    stored = [arm for arm in report["arms"] if arm.get("bytes")]
+    rows = [[arm["name"], *(f"{arm['bytes'][part]:,}" for part in (*PARTS, "total"))] for arm in stored]
+    return ["arm", *PARTS, "file"], rows
+
+
+def extra_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yield ``(title, header, rows)`` for each further table: an entry of ``extra`` that is a list of flat records."""
+    for title, records in report["extra"].items():
+        if isinstance(records, list) and records and all(isinstance(record, dict) for record in records):
+            header = list(dict.fromkeys(key for record in records for key in record))
+            yield title, header, [[_cell(record.get(key)) for key in header] for record in records]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping) and {"mean", "low", "high"} <= value.keys():
+        return _spread(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
+
+
+def _words(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Say whether a column holds words (set left) rather than numbers (set right)."""
+    return any(not row[column].startswith(tuple("+-0123456789")) for row in rows)
+
+
+def data_line(report: Mapping[str, Any]) -> str:
+    """Return what was read, in one line."""
+    data = report["data"]
+    skipped = len(data["skipped"])
+    line = f"{len(data['classes'])} classes, {data['train']:,} training and {data['test']:,} test clips"
+    return line + (f", {skipped} skipped" if skipped else "") + f" ({data['layout']}: {data['root']})"
+
+
+# Console.
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+    """Print the result table, the byte budget, further tables and the notes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        drawn = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, name in enumerate(header):
+            drawn.add_column(name, justify="left" if _words(rows, column) else "right", overflow="fold")
+        for row in rows:
+            drawn.add_row(*row, style="bold" if row[:2] == ["method", "method"] else "")
+        console.print(drawn)
+
+    table(f"{report['paper']}: {data_line(report)}", *result_rows(report))
+    header, rows = byte_rows(report)
+    if rows:
+        table("bytes of each stored file", header, rows)
+    for title, header, rows in extra_rows(report):
+        table(title, header, rows)
+    for note in report["notes"]:
+        console.print(f"- {note}", markup=False, highlight=False)
+
+
+# Page.
+
+STYLE = """
+:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { text-align: right; padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
+th.left, td.left { text-align: left; } details { margin-top: 2.2rem; }
+tr.method td { font-weight: 650; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+.axis { stroke: currentColor; stroke-opacity: .2; } .chance { stroke: currentColor; stroke-dasharray: 4 4; stroke-opacity: .6; }
+.note { max-width: 48rem; } small, .soft { opacity: .7; }
+""".strip()
+
+
+def html_page(report: Mapping[str, Any]) -> str:
+    """Return the whole report as one HTML page: no script, no file beside it, light or dark as the reader has it."""
+    knobs = [[name, str(value)] for name, value in report["knobs"].items()]
+    skipped = [[item["name"], item["reason"]] for item in report["data"]["skipped"]]
+    byte_header, bytes_of = byte_rows(report)
+    roles = [arm["role"] for arm in report["arms"]]
+    blocks = [
+        f"<h1>{escape(report['paper'])}</h1><p>{escape(data_line(report))}</p>",
+        "<h2>Held-out accuracy</h2>",
+        dot_chart(report["arms"], chance=100 / max(1, len(report["data"]["classes"]))),
+        "<p class='soft'>Mean and 95&nbsp;% interval over seeds, top-1 on held-out clips; the dashed line is chance. Against random: "
+        "paired by seed, in points. Clips B: cores and factors. Error: relative, of the latents read back.</p>",
+        _table(*result_rows(report), roles=roles),
+    ]
+    if bytes_of:
+        blocks += ["<h2>Bytes</h2>", byte_chart(report["arms"]), _table(byte_header, bytes_of)]
+    for title, header, rows in extra_rows(report):
+        blocks += [f"<h2>{escape(title)}</h2>", _table(header, rows)]
+    if report["notes"]:
+        blocks += ["<h2>Notes</h2>", "<ul>", *(f"<li class='note'>{escape(note)}</li>" for note in report["notes"]), "</ul>"]
+    if skipped:
+        blocks += [f"<h2>Skipped files ({len(skipped)})</h2>", _table(["file", "reason"], skipped)]
+    blocks += ["<details><summary>Every knob</summary>", _table(["knob", "value"], knobs), "</details>"]
+    body = "\n".join(blocks)
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>{escape(report['paper'])} - vidistill</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], roles: Sequence[str] = ()) -> str:
+    left = ["class=left" if _words(rows, column) else "" for column in range(len(header))]
+    head = "".join(f"<th scope=col {side}>{escape(name)}</th>" for name, side in zip(header, left, strict=True))
+    lines = [
+        f"<tr class='{role}'>" + "".join(f"<td {side}>{escape(cell)}</td>" for cell, side in zip(row, left, strict=True)) + "</tr>"
+        for row, role in zip(rows, roles or [""] * len(rows), strict=True)
+    ]
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+
+
+LEFT, WIDE, ROW = 130, 560, 24
+"""Chart geometry in pixels: label column, plot width, row height."""
+
+
+def dot_chart(arms: Sequence[Mapping[str, Any]], chance: float) -> str:
+    """Return an SVG of one row per arm: its mean as a dot, its interval as a line; the role is told by shape and colour.
+
+    Args:
+        arms: ``name``, ``role`` and ``accuracy`` (percent).
+        chance: accuracy of guessing, percent.
+    """
+    ends = [end for arm in arms for end in (arm["accuracy"]["mean"], arm["accuracy"]["high"]) if end is not None]
+    top = min(100, 10 * math.ceil(max(1.0, chance, *ends) / 10))
+
+    def x(percent: float) -> float:
+        return round(LEFT + WIDE * min(max(percent, 0.0), top) / top, 1)
+
+    bottom = ROW * len(arms) + 8
+    marks = []
+    for tick in range(0, top + 1, 10 if top > 20 else 5 if top > 10 else 2):
+        marks.append(f"<line class='axis' x1='{x(tick)}' x2='{x(tick)}' y1='4' y2='{bottom}'/>")
+        marks.append(f"<text x='{x(tick)}' y='{bottom + 16}' text-anchor='middle'>{tick}</text>")
+    marks.append(f"<line class='chance' x1='{x(chance)}' x2='{x(chance)}' y1='4' y2='{bottom}'/>")
+    for row, arm in enumerate(arms):
+        y, found, colour = ROW * row + ROW // 2 + 4, arm["accuracy"], ROLES[arm["role"]]
+        marks.append(f"<text x='{LEFT - 10}' y='{y + 4}' text-anchor='end'>{escape(arm['name'])}</text>")
+        if found["low"] is not None:
+            marks.append(f"<line x1='{x(found['low'])}' x2='{x(found['high'])}' y1='{y}' y2='{y}' stroke='{colour}' stroke-width='2'/>")
+        marks.append(f"<g><title>{escape(arm['name'])}: {_spread(found)}</title>{_marker(arm['role'], x(found['mean']), y)}</g>")
+    legend_x = LEFT
+    for role in ROLES:
+        marks.append(_marker(role, legend_x + 6, bottom + 34) + f"<text x='{legend_x + 18}' y='{bottom + 38}'>{role}</text>")
+        legend_x += 110
+    label = "Accuracy of each arm with its interval; the same numbers are in the table below"
+    return _svg(label, bottom + 46, marks)
+
+
+def _marker(role: str, x: float, y: float) -> str:
+    """Return a circle for the method, a square for a control, a diamond for a reference."""
+    turn = f" transform='rotate(45 {x} {y})'" if role == "reference" else ""
+    if role == "method":
+        return f"<circle cx='{x}' cy='{y}' r='6' fill='{ROLES[role]}'/>"
+    return f"<rect x='{x - 4.5:.1f}' y='{y - 4.5:.1f}' width='9' height='9' fill='{ROLES[role]}'{turn}/>"
+
+
+def byte_chart(arms: Sequence[Mapping[str, Any]]) -> str:
+    """Return an SVG of one stacked bar per stored file: cores, factors, codec, labels, header, left to right."""
+    stored = [arm for arm in arms if arm.get("bytes")]
+    top = max(arm["bytes"]["total"] for arm in stored)
+    marks = []
+    for row, arm in enumerate(stored):
+        y, start = ROW * row + 8, float(LEFT)
+        marks.append(f"<text x='{LEFT - 10}' y='{y + 12}' text-anchor='end'>{escape(arm['name'])}</text>")
+        for part in PARTS:
+            width = WIDE * arm["bytes"][part] / top
+            title = f"<title>{escape(arm['name'])}: {part} {arm['bytes'][part]:,} bytes</title>"
+            marks.append(
+                f"<rect x='{start:.1f}' y='{y}' width='{max(0.0, width - 1):.1f}' height='14' fill='{PART_COLOURS[part]}'>{title}</rect>"
+            )
+            start += width
+    y, legend_x = ROW * len(stored) + 14, LEFT
+    for part in PARTS:
+        marks.append(f"<rect x='{legend_x}' y='{y}' width='12' height='12' fill='{PART_COLOURS[part]}'/>")
+        marks.append(f"<text x='{legend_x + 18}' y='{y + 10}'>{part}</text>")
+        legend_x += 100
+    return _svg("Bytes of each stored file by part; the same numbers are in the table below", y + 20, marks)
+
+
+def _svg(label: str, height: float, marks: Sequence[str]) -> str:
+    width = LEFT + WIDE + 30
+    return f"<svg role='img' aria-label='{label}' viewBox='0 0 {width} {height}' width='{width}'>\n" + "\n".join(marks) + "\n</svg>"

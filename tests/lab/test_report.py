@@ -1,0 +1,155 @@
+"""The report is the same in JSON, on the console and on the page; the page needs nothing but itself."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from vidistill.errors import InputError
+from vidistill.lab.report import PARTS, SCHEMA_FILE, byte_rows, dot_chart, print_report, result_rows, write_report
+from vidistill.types import Report
+
+
+def spread(*values):
+    mean = sum(values) / len(values)
+    low, high = (mean - 3, mean + 3) if len(values) > 1 else (None, None)
+    return {"mean": mean, "low": low, "high": high, "std": None, "n": len(values), "values": list(values)}
+
+
+def arm(name, role, *values, against=None, stored=True):
+    size = dict(zip(PARTS, (4000, 300, 90000, 64, 636), strict=True))
+    size["total"] = sum(size.values())
+    kept = (
+        {"bytes": size, "error": 0.0625, "psnr": 28.5, "ranks": [[6, 6, 6]]}
+        if stored
+        else dict.fromkeys(("bytes", "error", "psnr", "ranks"))
+    )
+    return {"name": name, "role": role, "accuracy": spread(*values), "against_random": against, "clips": 1200, **kept}
+
+
+def sample(seeds=2):
+    values = lambda mean: [mean + i for i in range(seeds)]  # noqa: E731
+    return Report(
+        paper="toy",
+        knobs={"rank_ratio": 0.5, "selector": "dpp", "instances": 24},
+        data={
+            "root": "clips",
+            "layout": "ucf101",
+            "classes": ["<run>", "jump", "wave", "sit"],
+            "train": 1200,
+            "test": 300,
+            "skipped": [{"name": "bad.avi", "reason": "no video stream"}],
+        },
+        arms=[
+            arm("method", "method", *values(50.0), against=spread(*values(-2.0))),
+            arm("random", "control", *values(52.0), against=spread(*[0.0] * seeds)),
+            arm("full-data", "reference", *values(70.0), against=spread(*values(18.0)), stored=False),
+        ],
+        notes=["the kernel is numerically the identity: L < I & all"],
+        extra={"sweep": [{"rank_ratio": 0.25, "accuracy": spread(40.0), "bytes": 12345}], "kernels": {"method": {}}},
+    )
+
+
+def test_report_json_holds_every_number_and_follows_the_schema(tmp_path):
+    value = write_report(tmp_path, sample())
+    assert value == json.loads((tmp_path / "report.json").read_text())
+    assert value["arms"][0]["accuracy"]["values"] == [50.0, 51.0]
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    check.validate(value)
+    check.validate(write_report(tmp_path, sample(seeds=1)))
+    for break_it in (
+        lambda r: r["arms"][0].pop("accuracy"),
+        lambda r: r["arms"][0].update(role="winner"),
+        lambda r: r["arms"][0]["bytes"].update(core=1.5),
+        lambda r: r.update(schema=2),
+        lambda r: r["arms"][0]["accuracy"].update(values=[]),
+    ):
+        broken = json.loads(json.dumps(value))
+        break_it(broken)
+        assert not check.is_valid(broken)
+
+
+def test_the_tables_say_what_the_json_says():
+    report = {"schema": 1, **sample().as_dict()}
+    header, rows = result_rows(report)
+    first = dict(zip(header, rows[0], strict=True))
+    assert first["top-1 % [95 %]"] == "50.5 [47.5, 53.5]"
+    assert first["against random"] == "-1.5 [-4.5, +1.5]"
+    assert first["file B"] == "95,000"
+    assert first["clips B"] == "4,300"
+    assert first["error"] == "0.0625"
+    last = dict(zip(header, rows[2], strict=True))
+    assert (last["file B"], last["error"], last["PSNR"]) == ("-", "-", "-")
+    header, rows = byte_rows(report)
+    assert [row[0] for row in rows] == ["method", "random"]  # full data stores no file
+    for row in rows:
+        parts = [int(cell.replace(",", "")) for cell in row[1:]]
+        assert sum(parts[:-1]) == parts[-1]
+
+
+def test_one_seed_shows_no_interval():
+    _, rows = result_rows({"schema": 1, **sample(seeds=1).as_dict()})
+    assert rows[0][3:6] == ["50.0", "1", "-2.0"]
+
+
+def test_the_console_shows_arms_notes_and_sweeps():
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_report({"schema": 1, **sample().as_dict()}, Console(file=text, width=150))
+    for word in ("method", "full-data", "50.5 [47.5, 53.5]", "bytes of each", "90,000", "sweep", "12,345", "L < I & all", "1 skipped"):
+        assert word in text.getvalue()
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_stands_alone_small_and_escaped(tmp_path):
+    write_report(tmp_path, sample())
+    page = (tmp_path / "report.html").read_text()
+    assert len(page) < 300_000
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.tags
+    assert tags.links == []
+    assert tags.tags.count("svg") == 2
+    assert "the kernel is numerically the identity: L < I & all" in tags.text
+    assert "bad.avi" in tags.text
+    assert "http" not in page
+
+
+def test_the_chart_puts_dots_where_the_numbers_are_and_tells_roles_by_shape():
+    chart = dot_chart(sample().arms, chance=25.0)
+    assert chart.count("<circle") == 2  # the method and its legend
+    x = {name: float(found) for name, found in re.findall(r"<title>([\w-]+):[^<]*</title><(?:circle cx|rect x)='([\d.]+)'", chart)}
+    corner = 4.5  # rectangles are placed by their corner
+    per_point = (x["full-data"] - x["random"]) / 18
+    assert x["random"] + corner - x["method"] == pytest.approx(2 * per_point, abs=0.2)
+
+
+def test_a_full_or_read_only_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        write_report(tmp_path / "file", sample())
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_report(tmp_path, replace(sample(), extra={"x": float("nan")}))
+    assert not (tmp_path / "report.json").exists()
