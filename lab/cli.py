@@ -250,7 +250,8 @@ def reproduce(
         texts["tier"] = tier.value
     values = parse_parameters(notebook, texts, knobs)
     if tier:  # the tier's preset first, then what the user turned
-        values = knobs.resolve(presets.preset(paper, presets.TIERS[tier.value], knobs)) | values
+        base = knobs.resolve(presets.preset(paper, presets.TIERS[tier.value], knobs))
+        values = {name: value for name, value in base.items() if name in parameters_of(notebook)} | values
     out = ensure_folder(out or Path("runs", "reproduce", paper))
     if "out" in parameters_of(notebook):
         values.setdefault("out", str(out))

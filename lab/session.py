@@ -51,8 +51,8 @@ class Look:
         pixels: bytes of the selected clips as raw pixels.
         energy: mode (T, H, W) -> share of the energy per component of the selected latents.
         ranks: mode -> components kept; empty for a decomposition without modes.
-        kernel: the kernel's ``identity``, ``effective_rank``, ``largest_off_diagonal``, ``note`` and ``clips`` over all classes; empty
-            when the selector uses no kernel.
+        kernel: the kernel's ``identity``, ``effective_rank``, ``largest_off_diagonal``, ``note``, mean ``clips`` of a class, ``classes``
+            and how many of them it is ``blind`` in (the identity there); empty when the selector uses no kernel.
         curves: name -> list of (bytes of cores and factors, error), the trade-off over the rank ratio; empty until it is known.
     """
 
@@ -316,13 +316,13 @@ class Session:
 
 
 def _means(found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Keep the kernel's summary over classes, with the mean number of clips of a class beside it."""
+    """Keep the kernel's summary over classes, with the mean clips of a class and the number of classes in which it is blind."""
     if found is None:
         return {}
-    clips = [row["clips"] for row in found["per_class"]]
-    return {name: found[name] for name in ("identity", "effective_rank", "largest_off_diagonal", "note")} | {
-        "clips": sum(clips) / len(clips)
-    }
+    classes = found["per_class"]
+    summary = {name: found[name] for name in ("identity", "effective_rank", "largest_off_diagonal", "note")}
+    clips = sum(row["clips"] for row in classes) / len(classes)
+    return summary | {"clips": clips, "classes": len(classes), "blind": sum(row["identity"] for row in classes)}
 
 
 def _ranks(ranks: Sequence[int], decomposition: str) -> dict[str, int]:

@@ -18,7 +18,12 @@ FLOORS = [
     {"widgets"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-SIDEWAYS = {("files", "types"), ("types", "files"), ("codec", "zoo"), ("sample", "guide")}  # neighbours that may meet: none of them imports back
+SIDEWAYS = {
+    ("files", "types"),
+    ("types", "files"),
+    ("codec", "zoo"),
+    ("sample", "guide"),
+}  # neighbours that may meet: none of them imports back
 NEVER_IN_SRC = {"panel", "papermill", "matplotlib", "typer", "rich", "plotly", "ipywidgets", "jupyterlab", "bokeh"}
 SOURCES = sorted([*(ROOT / "src/vidistill").rglob("*.py"), *(ROOT / "lab").rglob("*.py"), *(ROOT / "widgets").rglob("*.py")])
 
@@ -71,6 +76,6 @@ def test_a_paper_is_one_short_file():
 
 def test_import_is_light():
     """``import vidistill`` loads none of the heavy libraries, and neither does building the command line."""
-    heavy = "torch diffusers transformers panel papermill sklearn faiss".split()
+    heavy = ["torch", "diffusers", "transformers", "panel", "papermill", "sklearn", "faiss"]
     code = f"import sys, vidistill, vidistill.lab.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -29,7 +29,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_full_disk_is_one_clear_line():
+def test_a_full_disk_is_one_clear_line(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
 
@@ -37,8 +37,8 @@ def test_a_full_disk_is_one_clear_line():
         with open("/dev/full", "w") as full:
             full.write("x")
 
-    with pytest.raises(InputError, match="cannot write .*No space left"):
-        files.write_atomic("/tmp/vidistill-never-written", fill)
+    with pytest.raises(InputError, match=r"cannot write .*No space left"):
+        files.write_atomic(tmp_path / "never-written", fill)
 
 
 def test_folder_that_is_a_file(tmp_path):

@@ -23,8 +23,11 @@ def test_defaults_then_preset_then_user():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rank_ratio", 0), ("rank_ratio", 1.01), ("rank_ratio", float("nan")), ("rank_ratio", True), ("rank_ratio", "x")]
-    + [("instances", 0), ("instances", 2.5), ("selector", "ddp"), ("live", 1), ("codec", 3)],
+    [
+        *(("rank_ratio", value) for value in (0, 1.01, float("nan"), True, "x")),
+        *(("instances", value) for value in (0, 2.5)),
+        *(("selector", "ddp"), ("live", 1), ("codec", 3)),
+    ],
 )
 def test_out_of_range_or_wrong_type_is_an_error(name, value):
     with pytest.raises(InputError, match=name):

@@ -47,7 +47,7 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setattr(presets, "PAPERS", {"toy": "toy_paper"})
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "toy.toml").write_text('[quick]\nabout = "small"\ninstances = 1\n')
+    (tmp_path / "toy.toml").write_text('[quick]\nabout = "small"\ninstances = 1\n[ours]\nabout = "large"\ninstances = 4\n')
     return module
 
 
@@ -108,7 +108,7 @@ def test_without_data_it_reads_the_embedded_world(toy, monkeypatch, tmp_path):
     ("arguments", "line"),
     [
         (["toi"], "error: unknown paper 'toi': did you mean 'toy'? allowed: toy"),
-        (["toy", "--preset", "quik"], "error: unknown preset 'quik': did you mean 'quick'? allowed: quick"),
+        (["toy", "--preset", "quik"], "error: unknown preset 'quik': did you mean 'quick'? allowed: ours, quick"),
         (["toy", "--set", "instanses=3"], "error: unknown knob 'instanses' for toy: did you mean 'instances'? allowed: instances, split"),
         (["toy", "--set", "instances=90"], "error: knob instances=90 is not allowed: it must be a whole number in [1, 9]"),
         (["toy", "--set", "instances"], "error: --set 'instances' is not of the form name=value"),
@@ -215,6 +215,8 @@ def test_reproduce_runs_the_notebook_and_fails_closed(toy, monkeypatch, tmp_path
     nbformat.write(notebook, tmp_path / "notebooks" / "reproduce" / "toy.ipynb")
     monkeypatch.setattr(cli, "notebooks_dir", lambda: tmp_path / "notebooks")
     out = tmp_path / "out"
+    assert call("reproduce", "toy", "--tier", "small", "--out", out).exit_code == 0
+    assert json.loads((out / "toy.json").read_text()) == ["small", 4, str(out)], "the tier's preset did not reach the notebook"
     done = call("reproduce", "toy", "--tier", "small", "-p", "instances=3", "--out", out)
     assert done.exit_code == 0, done.output
     assert json.loads((out / "toy.json").read_text()) == ["small", 3, str(out)]

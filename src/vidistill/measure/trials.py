@@ -23,16 +23,17 @@ def pick_arms(wanted: str, arms: Mapping[str, Any], always: Sequence[str]) -> li
 
 
 def run_trials(
-    score: Callable[[str, int], dict[str, Any]],
+    score: Callable[[str, int, Progress], dict[str, Any]],
     keys: Mapping[str, Any],
     seeds: Sequence[int],
     folder: Path,
     progress: Progress = silent,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Call ``score(arm, seed)`` for every arm and seed, once each; a result already on disk is read instead.
+    """Call ``score(arm, seed, alive)`` for every arm and seed, once each; a result already on disk is read instead.
 
     Args:
-        score: measures one arm with one seed; returns a JSON-ready dict. It must depend on nothing but its arguments and the arm's key.
+        score: measures one arm with one seed; returns a JSON-ready dict. It must depend on nothing but its arguments and the arm's key,
+            and it calls ``alive`` now and then, so that a long trial can be cancelled.
         keys: for each arm, everything that its result depends on besides the seed; equal keys share one result.
         seeds: the repetitions, paired over arms.
         folder: holds ``<digest of key and seed>.json`` for each finished trial, written atomically.
@@ -42,16 +43,14 @@ def run_trials(
         ``{arm: [result of seeds[0], result of seeds[1], ...]}``.
     """
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in keys}
-    done, total = 0, len(keys) * len(seeds)
-    for name, key in keys.items():
-        for seed in seeds:
-            progress("trials", done, total)
-            path = folder / f"{digest([key, seed])}.json"
-            if not path.exists():
-                save_json(path, score(name, seed))
-            table[name].append(load_json(path))
-            done += 1
-    progress("trials", done, total)
+    plan = [(name, seed) for name in keys for seed in seeds]
+    for done, (name, seed) in enumerate(plan):
+        progress("trials", done, len(plan))
+        path = folder / f"{digest([keys[name], seed])}.json"
+        if not path.exists():
+            save_json(path, score(name, seed, lambda *_, done=done: progress("trials", done, len(plan))))
+        table[name].append(load_json(path))
+    progress("trials", len(plan), len(plan))
     return table
 
 

@@ -21,10 +21,11 @@ from vidistill.codec import encode_store, load_codec, pack, unpack
 from vidistill.compress import compress, load_distilled, save_distilled, spectrum
 from vidistill.data import KNOBS as CLIP_KNOBS
 from vidistill.data import VideoSet, prepare_clips, protocol_of
+from vidistill.errors import InputError
 from vidistill.files import ensure_folder
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import accuracy, pick_arms, psnr, run_trials, summarise
-from vidistill.select import KERNELS, SELECTORS, check_counts, select
+from vidistill.select import KERNELS, SELECTORS, check_k, select
 from vidistill.student import KNOBS as STUDENT_KNOBS
 from vidistill.student import predict, train_student
 from vidistill.types import Progress, Report, silent
@@ -86,7 +87,8 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     """
     k = KNOBS.resolve(values)
     names = pick_arms(k["arms"], ARMS, always=("method", "random"))  # a number never stands without its control
-    check_counts([item.label for item in videos.train], videos.classes, k["selector"], k["instances"])
+    if k["selector"] != "all":
+        check_k(k["instances"], [sum(item.label == label for item in videos.train) for label in range(len(videos.classes))], videos.classes)
     parts = ensure_folder(ensure_folder(out) / "parts")
 
     # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
@@ -121,19 +123,25 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         found = {"bytes": size, "error": tucker.error(kept.z), "ranks": list(tucker.ranks), "clips": len(kept)}
         return found | {"kernel": picked.diagnostics, "picked": picked.index.tolist()}
 
-    method = distil(k, seed, out / "distilled.safetensors")
+    limit, notes = distil(k, seed, out / "distilled.safetensors")["bytes"]["total"], []
+    for name in [name for name in names if name in EQUAL_BYTES]:
+        try:
+            distil(k | ARMS[name][1], seed, parts / "now.safetensors", limit)
+        except InputError as error:  # so few bytes that not even rank 1 fits
+            notes.append(f"{name}: left out, {error}")
+            names.remove(name)
 
-    def score(name: str, seed: int) -> dict[str, Any]:
+    def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         if name == "full-data":
             pixels, labels, part = train, train.labels, dict.fromkeys(("bytes", "error", "ranks", "kernel", "psnr")) | {"clips": len(train)}
         else:
-            part = distil(k | ARMS[name][1], seed, parts / "now.safetensors", method["bytes"]["total"] if name in EQUAL_BYTES else None)
+            part = distil(k | ARMS[name][1], seed, parts / "now.safetensors", limit if name in EQUAL_BYTES else None)
             stored = load_distilled(parts / "now.safetensors")
             pixels, labels = decoder.decode(stored.z, stored.frames), stored.labels  # 6. x_hat = D(z_hat)
             part["psnr"] = psnr(pixels.cpu(), train.batch(part["picked"])).mean().item()
         # 7. Students learn from decoded pixels and are tested on real ones.
         net = train_student(pixels, labels, classes=len(z.classes), student=k["student"], width=k["width"], protocol=k["protocol"],
-                            steps=k["steps"], seed=seed, device=device)  # fmt: skip
+                            steps=k["steps"], seed=seed, device=device, progress=alive)  # fmt: skip
         return part | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
 
     data_key = [train.key, test.key, codec.fingerprint, device, __version__]
@@ -149,7 +157,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         first = {part: table[row["name"]][0][part] for part in ("bytes", "error", "psnr", "ranks", "clips")}
         arms.append(row | {"role": role} | first | {part: (k | changes)[part] for part in ("selector", "kernel")})
     lamps = {name: trials[0]["kernel"] for name, trials in table.items() if trials[0]["kernel"]}
-    notes = [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp.get("note")]
+    notes += [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp.get("note")]
     data = {"root": str(videos.root), "layout": videos.layout, "split": videos.split, "classes": list(videos.classes),
             "train": len(train), "test": len(test), "backend": train.backend, "skipped": [*train.skipped, *test.skipped], "protocol": vars(protocol)}  # fmt: skip
     return Report("latent_vdd", k, data, arms, notes, {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record})

@@ -5,9 +5,7 @@ from __future__ import annotations
 from vidistill.knobs import Knob
 
 KNOBS = (
-    Knob(
-        "student", "conv3d", "network trained on the set", choices=("conv3d", "gru", "lstm"), source="LVDD 4.1", group="student"
-    ),
+    Knob("student", "conv3d", "network trained on the set", choices=("conv3d", "cnn-gru", "cnn-lstm"), source="LVDD 4.1", group="student"),
     Knob("width", 128, "channels of the student", low=4, high=512, step=4, source="official code", group="student"),
     Knob("protocol", "fast", "how students are trained", choices=("fast", "lvdd"), source="lvdd: the official evaluation", group="student"),
     Knob("steps", 0, "optimiser steps, 0 takes the protocol's own", low=0, high=1000000, source="official: 501 epochs", group="student"),

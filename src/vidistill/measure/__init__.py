@@ -1,0 +1,8 @@
+"""What a result is worth: accuracy, intervals over seeds, paired differences, reconstruction error, and trials that resume."""
+
+from vidistill.measure.accuracy import accuracy
+from vidistill.measure.intervals import interval, paired
+from vidistill.measure.reconstruction import psnr, relative_error
+from vidistill.measure.trials import pick_arms, run_trials, summarise
+
+__all__ = ["accuracy", "interval", "paired", "pick_arms", "psnr", "relative_error", "run_trials", "summarise"]

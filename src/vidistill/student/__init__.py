@@ -1,0 +1,7 @@
+"""Students: the networks that a distilled set is judged by, and the protocols that train them."""
+
+from vidistill.student.knobs import KNOBS
+from vidistill.student.networks import NETWORKS, build
+from vidistill.student.training import PROTOCOLS, predict, train_student
+
+__all__ = ["KNOBS", "NETWORKS", "PROTOCOLS", "build", "predict", "train_student"]

@@ -1,0 +1,142 @@
+"""The panel is the declaration: same limits, same values, and no way to an invalid one."""
+
+import pytest
+
+from vidistill.errors import InputError
+from vidistill.knobs import Knob, Knobs
+from vidistill.widgets.knob_panel import OWN, KnobPanel
+
+pn = pytest.importorskip("panel")
+
+KNOBS = Knobs(
+    "toy",
+    Knob("rank_ratio", 0.75, "share of each mode that is kept", low=0, high=1, open_low=True, step=0.05, symbol="r"),
+    Knob("instances", 24, "clips kept per class", low=1, high=10000, symbol="k", unit="clips", group="selection"),
+    Knob("width", 16, "channels", low=4, high=64, step=4),
+    Knob("selector", "dpp", "how clips are chosen", choices=("dpp", "random"), group="selection"),
+    Knob("kernel", "rbf", "similarity of two clips", choices=("rbf", "official"), group="selection"),
+    Knob("codec", "lab-vae", "a name or a folder"),
+    Knob("flips", False, "mirror clips"),
+)
+PRESETS = {"paper": {"kernel": "official"}, "quick": {"rank_ratio": 0.5, "instances": 8}}
+
+
+@pytest.fixture
+def panel():
+    return KnobPanel(KNOBS, presets=PRESETS, uses={"kernel": lambda k: k["selector"] == "dpp"})
+
+
+def release(widget, value):
+    """What the browser does when a slider is let go."""
+    import param
+
+    widget.value = value
+    if "value_throttled" in widget.param:
+        with param.edit_constant(widget):
+            widget.value_throttled = value
+
+
+def test_one_control_per_knob_with_its_limits(panel):
+    assert list(panel.controls) == list(KNOBS)
+    slider = panel.controls["rank_ratio"]
+    assert (slider.start, slider.end, slider.step) == (0.05, 1, 0.05)  # 0 itself is excluded
+    assert isinstance(panel.controls["width"], pn.widgets.IntSlider)
+    assert isinstance(panel.controls["instances"], pn.widgets.IntInput)  # ten thousand steps are no slider
+    assert panel.controls["selector"].options == ["dpp", "random"]
+    assert isinstance(panel.controls["flips"], pn.widgets.Checkbox)
+    assert "instances" in panel.controls["instances"].name
+    assert "k [clips]" in panel.controls["instances"].name
+
+
+def test_values_follow_a_release_and_not_a_drag(panel):
+    seen = []
+    panel.param.watch(lambda event: seen.append(event.new["rank_ratio"]), "values")
+    panel.controls["rank_ratio"].value = 0.6  # still dragging
+    assert panel.values["rank_ratio"] == 0.75
+    release(panel.controls["rank_ratio"], 0.5)
+    assert panel.values["rank_ratio"] == 0.5
+    assert seen == [0.5]
+
+
+def test_preset_changes_all_at_once_and_is_recognised(panel):
+    seen = []
+    panel.param.watch(lambda event: seen.append(dict(event.new)), "values")
+    panel.preset.value = "quick"
+    assert len(seen) == 1
+    assert panel.values == KNOBS.resolve(PRESETS["quick"])
+    assert panel.controls["instances"].value == 8
+    release(panel.controls["rank_ratio"], 0.25)
+    assert panel.preset.value == OWN
+    panel.preset.value = "paper"
+    assert panel.values == KNOBS.resolve(PRESETS["paper"])
+
+
+def test_a_slider_can_return_to_where_it_was_before_a_preset(panel):
+    release(panel.controls["rank_ratio"], 0.5)
+    panel.preset.value = "paper"
+    release(panel.controls["rank_ratio"], 0.5)
+    assert panel.values["rank_ratio"] == 0.5
+
+
+def test_the_paper_value_is_marked(panel):
+    assert "paper: official" in panel._hints["kernel"].object
+    panel.preset.value = "paper"
+    assert "paper&#x27;s value" in panel._hints["kernel"].object or "paper's value" in panel._hints["kernel"].object
+    release(panel.controls["rank_ratio"], 0.5)
+    assert "paper: 0.75" in panel._hints["rank_ratio"].object  # a knob the preset leaves at its default counts too
+
+
+def test_reset_returns_to_the_start():
+    panel = KnobPanel(KNOBS, start={"rank_ratio": 0.3})
+    panel.set({"rank_ratio": 0.9, "kernel": "official"})
+    panel.reset_button.clicks += 1
+    assert panel.values == KNOBS.resolve({"rank_ratio": 0.3})
+
+
+def test_nothing_invalid_gets_in(panel):
+    before = dict(panel.values)
+    with pytest.raises(InputError):
+        panel.set({"rank_ratio": 0.0})
+    with pytest.raises(InputError):
+        panel.set({"nonsense": 1})
+    panel.controls["instances"].param.update(start=None, end=None)  # a browser that lets anything through
+    release(panel.controls["instances"], -3)
+    assert panel.values == before
+    assert "instances=-3 is not allowed" in panel._hints["instances"].object
+    assert panel.controls["instances"].value == before["instances"]
+
+
+def test_cap_narrows_clips_and_says_why(panel):
+    panel.cap("instances", 12, "the smallest class has 12 clips")
+    assert panel.values["instances"] == 12
+    assert panel.controls["instances"].end == 12
+    assert "smallest class" in panel._hints["instances"].object
+    panel.preset.value = "paper"  # asks for 24
+    assert panel.values["instances"] == 12
+    assert panel.preset.value == "paper"
+
+
+def test_a_knob_without_effect_is_greyed_out(panel):
+    assert not panel.controls["kernel"].disabled
+    panel.controls["selector"].value = "random"
+    assert panel.controls["kernel"].disabled
+    assert "no effect" in panel._hints["kernel"].object
+
+
+def test_seed_dice_and_lock(panel):
+    panel.dice_button.clicks += 1
+    first = panel.seed
+    assert first != 0
+    assert panel.seed_box.value == first
+    panel.dice_button.clicks += 1
+    assert panel.seed != first
+    again = KnobPanel(KNOBS)
+    again.dice_button.clicks += 1
+    assert again.seed == first  # the dice are a stream of the seed, not of the hour
+    panel.lock.value = True
+    assert panel.dice_button.disabled
+    assert panel.seed_box.disabled
+
+
+def test_it_renders(panel):
+    assert panel.__panel__().get_root() is not None

@@ -1,0 +1,237 @@
+"""The pane of glass over Latent Video Dataset Distillation: knobs left, clips in the middle, the reasons right."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+
+from vidistill.knobs import Knobs
+from vidistill.lab.session import Look, Session
+from vidistill.lab.steps import stream
+from vidistill.widgets import style
+from vidistill.widgets.budget import budget_figure
+from vidistill.widgets.gallery import contact_sheet, gallery_figure, rows_by_class
+from vidistill.widgets.knob_panel import KnobPanel
+from vidistill.widgets.lamp import lamp_html
+from vidistill.widgets.player import Player, png
+from vidistill.widgets.run_bar import RunBar
+from vidistill.widgets.spectrum import spectrum_figure
+from vidistill.widgets.tradeoff import tradeoff_figure
+
+SHOWN = (
+    *("rank_ratio", "core_dtype", "decomposition"),
+    *("selector", "kernel", "bandwidth", "instances"),
+    "codec_dtype",
+)
+USES = {
+    "kernel": lambda k: k["selector"] in ("dpp", "greedy-map"),
+    "bandwidth": lambda k: k["selector"] in ("dpp", "greedy-map") and k["kernel"] not in ("official", "cosine"),
+    "instances": lambda k: k["selector"] != "all",
+}
+WORLD, FOLDER = "Motion World (built in)", "a folder of videos"
+LAYOUTS = ("ucf101", "hmdb51", "kinetics", "ssv2", "folder")
+COLUMNS = 12  # pictures in a row of the contact sheet
+PAGE = f":host {{ background:{style.GROUND}; padding:16px; border-radius:12px; box-sizing:border-box; container-type:inline-size; }}"
+BOARD = """
+:host { display: grid !important; gap: 12px; align-items: start; grid-template-columns: 280px minmax(0, 1.25fr) minmax(0, 1fr); }
+@container (max-width: 1180px) { :host { grid-template-columns: 280px minmax(0, 1fr); } ::slotted(.why), .why { grid-column: 1 / -1; } }
+@container (max-width: 720px) { :host { grid-template-columns: minmax(0, 1fr); } }
+"""
+
+
+def numbers_html(look: Look) -> str:
+    """Return the four numbers of a setting, each with what it is measured against."""
+    tiles = (
+        ("psnr", f"{look.psnr['distilled']:.1f} dB", "PSNR of this clip", f"codec alone: {look.psnr['codec alone']:.1f} dB"),
+        ("error", f"{100 * look.error:.1f} %", "error of the latents", f"all {len(look.chosen)} selected clips"),
+        ("bytes", style.size(look.bytes["total"]), "stored, one file", f"{look.bytes['total']:,} bytes"),
+        ("clip-bytes", style.size((look.bytes["core"] + look.bytes["factors"]) / len(look.chosen)), "for each clip", "cores and factors"),
+    )
+    cells = "".join(
+        f'<div style="flex:1 1 118px;background:{style.GROUND};border-radius:8px;padding:8px 10px">'
+        f'<div style="font-size:11.5px;color:{style.MUTED}">{what}</div>'
+        f'<div id="{key}" style="font-size:20px;font-weight:700;white-space:nowrap">{value}</div>'
+        f'<div style="font-size:11.5px;color:{style.MUTED}">{under}</div></div>'
+        for key, value, what, under in tiles
+    )
+    return f'<div role="status" aria-live="polite" style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div>'
+
+
+def alt_text(look: Look) -> str:
+    """Say in words what the player shows."""
+    names = ", ".join(look.clips)
+    return f"One clip, playing in step {len(look.clips)} times: {names}; the distilled one at {look.psnr['distilled']:.1f} dB PSNR"
+
+
+def static_views(session: Session, look: Look) -> list[Any]:
+    """Return the views of a look for a run without a screen: film and contact sheet as PNG, plots as figures, verdicts as HTML."""
+    from IPython.display import HTML, Image
+
+    latents, player = session.latents, Player()
+    player.show(look.clips, alt_text(look))
+    grid = rows_by_class(latents.labels.tolist(), COLUMNS)
+    sheet = contact_sheet(session.thumbnails, grid, look.chosen.tolist(), look.clip)
+    figures = (
+        spectrum_figure(look.energy, look.ranks),
+        tradeoff_figure(look.curves, look.stored),
+        budget_figure(look.bytes, look.pixels),
+    )
+    return [
+        Image(data=player.apng(), alt=alt_text(look)),
+        HTML(numbers_html(look)),
+        Image(data=png(sheet), alt="every clip by class; the selected ones are framed"),
+        HTML(lamp_html(look.kernel, look.values["selector"], look.values["instances"])),
+        *(style.Static(figure) for figure in figures),
+    ]
+
+
+class LatentVddBench(pn.viewable.Viewer):
+    """Knobs, clips and reasons for one session; every turn of a knob shows the clip that comes back from the file.
+
+    Args:
+        session: the data set to begin with.
+        knobs: the paper's declarations.
+        presets: name -> values.
+        start: knob values of the first state.
+        seed: seed of the selection.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        knobs: Knobs,
+        presets: Mapping[str, Mapping[str, Any]],
+        start: Mapping[str, Any],
+        seed: int = 0,
+        **params: Any,
+    ) -> None:
+        super().__init__(**params)
+        css = [style.CONTROL]
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0, "stylesheets": css}
+        self._session = self._world = session
+        self.panel = KnobPanel(knobs, show=SHOWN, presets=presets, start=start, uses=USES, seed=seed)
+        self.bar = RunBar(label="")
+        self.player = Player()
+        self.clip = pn.widgets.Select(name="selected clip", **{**wide, "margin": (0, 0, 8, 0)})
+        self.source = pn.widgets.Select(name="data set", options=[WORLD, FOLDER], **wide)
+        self.path = pn.widgets.TextInput(name="folder", placeholder="path to the videos", visible=False, **wide)
+        self.layout = pn.widgets.Select(name="layout", options=list(LAYOUTS), visible=False, **wide)
+        self.open_button = pn.widgets.Button(name="Open the folder", button_type="primary", visible=False, **wide)
+        self.save_button = pn.widgets.FileDownload(
+            callback=self._file, filename="distilled.safetensors", label="Save the distilled set", button_type="default", **wide
+        )
+        self._numbers, self._lamp, self._data = style.text(), style.text(margin=(8, 0, 0, 0)), style.text(margin=(3, 0, 6, 0))
+        self._gallery, self._spectrum, self._budget, self._tradeoff = (style.plot() for _ in range(4))
+        self._look: Look | None = None
+        self._quiet = False
+        self._opened(session)
+        self.panel.param.watch(self._turned, ["values", "seed"])
+        self.clip.param.watch(self._turned, "value")
+        self._gallery.param.watch(self._clicked, "click_data")
+        self.source.param.watch(self._source, "value")
+        self.open_button.on_click(self._open)
+
+    def _opened(self, session: Session) -> None:
+        """Take a data set: limit the knobs to what it has, and show its first state."""
+        self._session = session
+        latents = session.latents
+        self._quiet = True
+        self.panel.cap("instances", session.most, f"here at most {session.most}")
+        self._data.object = (
+            f'<span style="color:{style.MUTED};font-size:12px">{len(latents)} clips, {len(latents.classes)} classes, '
+            f"{latents.frames} frames of {session.clips.protocol.size} px</span>"
+        )
+        self._quiet = False
+        self._look = None
+        self.show(session.look(self.panel.values, seed=self.panel.seed))
+
+    def show(self, look: Look) -> None:
+        """Show everything a setting gives, drawing only what has changed since the last look."""
+        before, self._look = self._look, look
+        same_choice = before is not None and before.chosen is look.chosen
+        curves = look.curves or (before.curves if before is not None and same_choice else {})
+        self._tradeoff.object = tradeoff_figure(curves, look.stored)
+        if look.curves and same_choice and before is not None and before.stored == look.stored and before.clip == look.clip:
+            return  # the same setting once more, now with its curves
+        self.player.show(look.clips, alt_text(look))
+        self._numbers.object = numbers_html(look)
+        self._spectrum.object = spectrum_figure(look.energy, look.ranks)
+        self._budget.object = budget_figure(look.bytes, look.pixels)
+        self._lamp.object = lamp_html(look.kernel, look.values["selector"], look.values["instances"])
+        if before is None or not same_choice or before.clip != look.clip:
+            self._draw_choice(look)
+
+    def _draw_choice(self, look: Look) -> None:
+        latents, captions = self._session.latents, self._session.captions
+        self._quiet = True
+        self.clip.options = {f"{latents.names[i]}: {captions[i]}": i for i in sorted(look.chosen.tolist())}
+        self.clip.value = look.clip
+        self._quiet = False
+        labels = latents.labels.tolist()
+        grid = rows_by_class(labels, COLUMNS)
+        sheet = contact_sheet(self._session.thumbnails, grid, look.chosen.tolist(), look.clip)
+        self._gallery.object = gallery_figure(sheet, grid, captions, latents.classes, labels)
+        self._gallery.height = self._gallery.object["layout"]["height"]
+
+    async def _turned(self, *events: Any) -> None:
+        if self._quiet:
+            return
+        values, seed, clip, session = dict(self.panel.values), self.panel.seed, self.clip.value, self._session
+        await self.bar.run(lambda: session.steps(values, clip=clip, seed=seed), self.show)
+
+    async def _clicked(self, event: Any) -> None:
+        points = (event.new or {}).get("points") or [{}]
+        clip = points[0].get("customdata")
+        if clip is not None and self._look is not None and clip in self._look.chosen.tolist():
+            self.clip.value = clip
+
+    async def _source(self, event: Any) -> None:
+        folder = event.new == FOLDER
+        self.path.visible = self.layout.visible = self.open_button.visible = folder
+        if not folder and self._session is not self._world:
+            self._opened(self._world)
+
+    async def _open(self, event: Any) -> None:
+        path, layout = self.path.value, self.layout.value
+        await self.bar.run(lambda: stream(lambda progress: Session.folder(path, layout, progress=progress)), self._opened)
+
+    def _file(self) -> io.BytesIO:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "distilled.safetensors"
+            self._session.save(path, self.panel.values, self.panel.seed)
+            return io.BytesIO(path.read_bytes())
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        data = [self.source, self.path, self.layout, self.open_button, self._data]
+        left = style.card("Knobs", *data, self.panel)
+        centre = [
+            style.card("The clip that comes back", self.clip, self.player, pn.Spacer(height=10), self._numbers),
+            style.card(
+                "What was kept",
+                self._gallery,
+                self._lamp,
+                note="framed: selected · orange: on the player · faded: left out · click a framed one to see it",
+            ),
+        ]
+        right = [
+            style.card(
+                "Why: energy in each mode", self._spectrum, note="filled: kept · hollow, in the grey zone: cut off by the rank ratio"
+            ),
+            style.card("Error against bytes", self._tradeoff, note="the selected clips at rank ratios 0.1, 0.25, 0.5, 0.75 and 1"),
+            style.card("Where the bytes go", self._budget, self.save_button),
+        ]
+        columns = [pn.Column(*objects, sizing_mode="stretch_width", margin=0) for objects in ([left], centre, right)]
+        columns[2].css_classes = ["why"]
+        board = pn.Column(*columns, sizing_mode="stretch_width", stylesheets=[BOARD], margin=0)
+        title = style.text(
+            '<h1 style="font-size:20px;margin:0 0 2px">Latent Video Dataset Distillation</h1>'
+            f'<p style="color:{style.MUTED};margin:0">A few clips are selected, their latents squeezed into one file, and decoded again. '
+            "Turn a knob and see what survives.</p>"
+        )
+        head = pn.Row(title, pn.Column(self.bar, width=400, margin=0), sizing_mode="stretch_width", margin=(0, 0, 12, 0))
+        return pn.Column(head, board, sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)

@@ -1,0 +1,66 @@
+"""Energy per mode: how much of the latents each component of time, height and width carries, and where the ranks cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidistill.widgets import style
+
+MODES = {"T": ("time", style.BLUE, "circle"), "H": ("height", style.VERMILLION, "square"), "W": ("width", style.GREEN, "diamond")}
+FLOOR = 1e-8  # shares below this are drawn here: a logarithmic axis has no zero
+POWERS = [10.0**-k for k in range(9)]
+
+
+def spectrum_figure(energy: Mapping[str, Sequence[float]], ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Plot the share of energy of each component on a log axis; kept ones are filled, dropped ones hollow on grey.
+
+    Args:
+        energy: mode (``T``, ``H``, ``W``) -> share of the energy per component, largest first, each mode summing to 1.
+        ranks: mode -> components kept; a mode that is missing is not cut.
+    """
+    layout: dict[str, Any] = {"showlegend": False, "shapes": [], "annotations": []}
+    data, width = [], 1 / len(energy)
+    for k, (mode, share) in enumerate(energy.items()):
+        name, colour, shape = MODES[mode]
+        rank, number = ranks.get(mode, len(share)), str(k + 1) if k else ""
+        place = list(range(1, len(share) + 1))
+        data.append(
+            {
+                "type": "scatter",
+                "x": place,
+                "y": [max(value, FLOOR) for value in share],
+                "xaxis": f"x{number}",
+                "mode": "lines+markers",
+                "name": name,
+                "line": {"color": colour, "width": 1.5},
+                "marker": {"symbol": [shape if component <= rank else f"{shape}-open" for component in place], "size": 8, "color": colour},
+                "hovertemplate": f"component %{{x}}: %{{y:.2%}}<extra>{name}</extra>",
+            }
+        )
+        ends = [0.4, len(share) + 0.6]
+        layout[f"xaxis{number}"] = {
+            "domain": [k * width + 0.02, (k + 1) * width - 0.02],
+            "range": ends,
+            "showgrid": False,
+            "nticks": 5,
+            "tickformat": "d",
+            "title": {"text": "component" if k == len(energy) // 2 else "", "standoff": 2},
+        }
+        if rank < len(share):
+            across = {"xref": f"x{number}", "yref": "paper", "y0": 0, "y1": 1, "x0": rank + 0.5}
+            layout["shapes"] += [
+                {"type": "rect", **across, "x1": ends[1], "fillcolor": style.MUTED, "opacity": 0.1, "line": {"width": 0}},
+                {"type": "line", **across, "x1": rank + 0.5, "line": {"color": style.INK, "dash": "dash", "width": 1.5}},
+            ]
+        words = f"<b>{name}</b>  {rank} of {len(share)} kept<br>{100 * sum(share[:rank]):.2f} % of energy"
+        layout["annotations"].append(style.note(words, x=(k + 0.5) * width, y=1, xanchor="center", yanchor="bottom"))
+    ticks = {"tickvals": POWERS, "ticktext": [f"{100 * power:g} %" for power in POWERS]}
+    layout["yaxis"] = {
+        "type": "log",
+        "gridcolor": style.LINE,
+        "title": {"text": "share of energy", "standoff": 4},
+        "automargin": True,
+        **ticks,
+    }
+    return style.figure("energy per mode", 205, data, **layout, margin={"l": 0, "r": 0, "t": 36, "b": 30})

@@ -1,0 +1,102 @@
+"""One look for every pane: Okabe-Ito colours (safe for colour-blind eyes), one card, one figure base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, VERMILLION, YELLOW = "#56B4E9", "#D55E00", "#F0E442"
+INK, MUTED, LINE, PAPER, GROUND = "#17212f", "#566273", "#dde3ea", "#ffffff", "#f3f5f8"
+FONT = "'Helvetica Neue', Helvetica, Arial, sans-serif"
+
+TEXT = f"""
+:host {{ font-family: {FONT}; color: {INK}; font-size: 13px; line-height: 1.4; }}
+p {{ margin: 0 0 4px 0; }} h1, h2, h3 {{ color: {INK}; }}
+code {{ background: {GROUND}; border-radius: 3px; padding: 0 3px; }}
+"""
+
+CARD = f"""
+:host {{ background: {PAPER}; border: 1px solid {LINE}; border-radius: 10px; padding: 12px 14px; box-sizing: border-box; }}
+"""
+
+CONTROL = f"""
+:host {{ font-family: {FONT}; color: {INK}; font-size: 13px; --primary-color: {BLUE}; --accent-fill-rest: {BLUE}; }}
+.bk-input-group label, .bk-slider-title {{ font-weight: 600; color: {INK}; font-size: 12.5px; }}
+.bk-input {{ border: 1px solid #8793a3; border-radius: 6px; background: {PAPER}; color: {INK}; font-size: 13px; }}
+.bk-input:focus-visible, .bk-btn:focus-visible, .noUi-handle:focus-visible {{
+  outline: 3px solid {ORANGE}; outline-offset: 1px; box-shadow: none; }}
+.noUi-connect {{ background: {BLUE} !important; }}
+.noUi-target {{ background: #d5dce4; border: none; box-shadow: none; height: 6px; }}
+.noUi-horizontal .noUi-handle {{ border: 2px solid {BLUE}; background: {PAPER}; border-radius: 50%;
+  width: 16px; height: 16px; top: -5px; right: -8px; box-shadow: none; cursor: grab; }}
+.noUi-horizontal .noUi-handle::before, .noUi-horizontal .noUi-handle::after {{ display: none; }}
+.bk-btn {{ border-radius: 6px; font-weight: 600; font-size: 13px; }}
+.bk-btn-primary {{ background: {BLUE} !important; border-color: {BLUE} !important; color: white !important; }}
+.bk-btn-default {{ background: {PAPER} !important; border: 1px solid #8793a3 !important; color: {INK} !important; }}
+.bk-btn[disabled], .bk-input[disabled], .noUi-target[disabled] {{ opacity: .45; cursor: not-allowed; }}
+"""
+
+
+def text(html: str = "", **params: Any) -> pn.pane.HTML:
+    """Return a text pane in the house font."""
+    return pn.pane.HTML(html, stylesheets=[TEXT], **{"sizing_mode": "stretch_width", "margin": 0, **params})
+
+
+def heading(title: str, note: str = "") -> pn.pane.HTML:
+    """Return the small heading of a card, with one muted line under it."""
+    under = f'<div style="color:{MUTED};font-size:12px;margin-top:1px">{note}</div>' if note else ""
+    return text(f'<h2 style="font-size:14px;margin:0;font-weight:700">{title}</h2>{under}', margin=(0, 0, 6, 0))
+
+
+def card(title: str, *objects: Any, note: str = "", **params: Any) -> pn.Column:
+    """Return ``objects`` on a white card under a heading."""
+    head = [heading(title, note)] if title else []
+    return pn.Column(*head, *objects, stylesheets=[CARD], **{"sizing_mode": "stretch_width", "margin": (0, 0, 12, 0), **params})
+
+
+def figure(title: str, height: int, data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
+    """Return a plotly figure in the house style, as the plain JSON that plotly draws.
+
+    Plain, because plotly's figure classes check every property, half a second in all, and a released slider has less than that.
+    """
+    base = {
+        "height": height,
+        "meta": {"title": title},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "autosize": True,
+    }
+    return {"data": data, "layout": base | layout}
+
+
+def note(text: str, **place: Any) -> dict[str, Any]:
+    """Return words to be written on a figure, by default from its left edge."""
+    return {"text": text, "xref": "paper", "yref": "paper", "x": 0, "xanchor": "left", "showarrow": False, "font": {"size": 12}} | place
+
+
+def plot() -> pn.pane.Plotly:
+    """Return an empty pane for a figure, without the tool bar, as wide as its card."""
+    return pn.pane.Plotly(config={"displayModeBar": False, "responsive": True}, sizing_mode="stretch_width", margin=0)
+
+
+class Static:
+    """A figure as it is saved in a notebook: its data for a live viewer, its title in words for the others (no plotly.js: 5 MB a copy)."""
+
+    def __init__(self, figure: dict[str, Any]) -> None:
+        self._figure = figure
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return {"application/vnd.plotly.v1+json": self._figure, "text/plain": f"figure: {self._figure['layout']['meta']['title']}"}
+
+
+def size(count: float) -> str:
+    """Return a byte count in binary units, e.g. ``12.3 KiB``: what the papers call MB is MiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
