@@ -36,7 +36,7 @@ def write_report(out: str | Path, report: Report) -> dict[str, Any]:
 # Rows, shared by console and page.
 
 
-def _spread(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
+def spread(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
     """Return ``"51.2 [48.0, 54.4]"``; one seed has no interval, and an arm without the number shows a dash."""
     if interval is None:
         return "-"
@@ -50,6 +50,12 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return header and rows as a Markdown table: words to the left, numbers to the right."""
+    rule = ["---" if rows and _words(rows, column) else "---:" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+
+
 def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the result table, as text."""
     header = ["arm", "role", "clips", "top-1 % [95 %]", "seeds", "against random", "file B", "clips B", "error", "PSNR"]
@@ -61,9 +67,9 @@ def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 arm["name"],
                 arm["role"],
                 _number(arm.get("clips"), ",d"),
-                _spread(arm["accuracy"]),
+                spread(arm["accuracy"]),
                 str(arm["accuracy"]["n"]),
-                "-" if arm["name"] == "random" else _spread(arm.get("against_random"), sign=True),
+                "-" if arm["name"] == "random" else spread(arm.get("against_random"), sign=True),
                 _number(size and size["total"], ",d"),
                 _number(size and size["core"] + size["factors"], ",d"),
                 _number(arm.get("error"), ".4f"),
@@ -90,7 +96,7 @@ def extra_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping) and {"mean", "low", "high"} <= value.keys():
-        return _spread(value)
+        return spread(value)
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -148,8 +154,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-spa
 th, td { text-align: right; padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
 th.left, td.left { text-align: left; } details { margin-top: 2.2rem; }
 tr.method td { font-weight: 650; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-.axis { stroke: currentColor; stroke-opacity: .2; } .chance { stroke: currentColor; stroke-dasharray: 4 4; stroke-opacity: .6; }
+svg { max-width: 100%; height: auto; }
 .note { max-width: 48rem; } small, .soft { opacity: .7; }
 """.strip()
 
@@ -222,7 +227,7 @@ def dot_chart(arms: Sequence[Mapping[str, Any]], chance: float) -> str:
         marks.append(f"<text x='{LEFT - 10}' y='{y + 4}' text-anchor='end'>{escape(arm['name'])}</text>")
         if found["low"] is not None:
             marks.append(f"<line x1='{x(found['low'])}' x2='{x(found['high'])}' y1='{y}' y2='{y}' stroke='{colour}' stroke-width='2'/>")
-        marks.append(f"<g><title>{escape(arm['name'])}: {_spread(found)}</title>{_marker(arm['role'], x(found['mean']), y)}</g>")
+        marks.append(f"<g><title>{escape(arm['name'])}: {spread(found)}</title>{_marker(arm['role'], x(found['mean']), y)}</g>")
     legend_x = LEFT
     for role in ROLES:
         marks.append(_marker(role, legend_x + 6, bottom + 34) + f"<text x='{legend_x + 18}' y='{bottom + 38}'>{role}</text>")
@@ -264,4 +269,7 @@ def byte_chart(arms: Sequence[Mapping[str, Any]]) -> str:
 
 def _svg(label: str, height: float, marks: Sequence[str]) -> str:
     width = LEFT + WIDE + 30
-    return f"<svg role='img' aria-label='{label}' viewBox='0 0 {width} {height}' width='{width}'>\n" + "\n".join(marks) + "\n</svg>"
+    style = "text{fill:currentColor;font:12px system-ui,sans-serif} .axis,.chance{stroke:currentColor;stroke-opacity:.2} "
+    style += ".chance{stroke-dasharray:4 4;stroke-opacity:.6}"  # within the picture, so that a notebook shows it as the page does
+    marks = [f"<svg role='img' aria-label='{label}' viewBox='0 0 {width} {height}' width='{width}'><style>{style}</style>", *marks, "</svg>"]
+    return "\n".join(marks)

@@ -47,7 +47,7 @@ BOARD = """
 def numbers_html(look: Look) -> str:
     """Return the four numbers of a setting, each with what it is measured against."""
     tiles = (
-        ("psnr", f"{look.psnr['distilled']:.1f} dB", "PSNR of this clip", f"codec alone: {look.psnr['codec alone']:.1f} dB"),
+        ("psnr", f"{look.psnr['distilled']:.1f} dB", "PSNR of this clip", f"codec alone {look.psnr['codec alone']:.1f}"),
         ("error", f"{100 * look.error:.1f} %", "error of the latents", f"all {len(look.chosen)} selected clips"),
         ("bytes", style.size(look.bytes["total"]), "stored, one file", f"{look.bytes['total']:,} bytes"),
         ("clip-bytes", style.size((look.bytes["core"] + look.bytes["factors"]) / len(look.chosen)), "for each clip", "cores and factors"),

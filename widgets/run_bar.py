@@ -17,6 +17,7 @@ from vidistill.lab.steps import Step, TimeLeft
 from vidistill.widgets import style
 
 _END = object()
+SETTLE = 0.04  # seconds before a run starts: an arrow key held down, or a preset of many knobs, makes one run and not ten
 
 
 def _words(words: str, share: float | None = None) -> str:
@@ -67,6 +68,9 @@ class RunBar(pn.viewable.Viewer):
         clock, began = TimeLeft(), time.monotonic()
         steps: Iterator[Step] | None = None
         try:
+            await asyncio.sleep(SETTLE)
+            if mine != self._id:
+                return
             steps = await asyncio.to_thread(factory)
             while (step := await asyncio.to_thread(next, steps, _END)) is not _END:
                 if mine != self._id:

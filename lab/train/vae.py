@@ -23,7 +23,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +33,6 @@ from vidistill.errors import Cancelled, InputError
 from vidistill.files import ensure_folder, file_digest, load_tensors, save_json, save_tensors, write_atomic
 from vidistill.rng import stream, stream_seed
 from vidistill.types import Progress, Protocol, silent
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
 
 CONFIG: dict[str, Any] = {
     "in_channels": 3,
@@ -53,7 +50,7 @@ CONFIG: dict[str, Any] = {
 }
 SIZE, BATCH, WARMUP, EMA, BETA = 64, 8, 50, 0.999, 1e-2
 MUON = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.01}  # hidden convolutions; AdamW alone needed three times the steps in a trial
-ADAM = {"lr": 1.5e-3, "betas": (0.9, 0.99), "weight_decay": 0.0}  # everything else
+ADAM: dict[str, Any] = {"lr": 1.5e-3, "betas": (0.9, 0.99), "weight_decay": 0.0}  # everything else
 EDGES = ("conv_in", "conv_out", "quant_conv", "post_quant_conv")  # convolutions to and from pixels and latents: AdamW
 WORLD_TRAIN_SEED, WORLD_TEST_SEED = 20_000, 7  # Motion World is deterministic per (seed, index): no test clip is ever trained on
 WORLD_TEST_CLIPS = 64
@@ -61,7 +58,7 @@ REAL_FRAMES = 8  # frames kept of each real training clip
 BANK = 256  # Motion World clips rendered at a time
 
 
-def new_model(seed: int) -> AutoencoderKL:
+def new_model(seed: int) -> Any:
     """Return lab-vae with seeded random weights; the global generator is left as it was."""
     from diffusers import AutoencoderKL
 
@@ -142,7 +139,7 @@ def to_model(frames: Tensor, device: torch.device) -> Tensor:
     return (frames.to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def loss_terms(model: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def loss_terms(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``(mean_b ln(MSE_b + 1e-5), mean KL)`` for frames ``x`` in [-1, 1] and standard normal ``noise`` of the latents' shape."""
     posterior = model.encode(x).latent_dist
     y = model.decode(posterior.mean + posterior.std * noise).sample
@@ -236,7 +233,7 @@ class Run:
         return {"step": self.step, "psnr": -10 / math.log(10) * log_mse.item(), "kl": kl.item()}
 
     @torch.inference_mode()
-    def export(self, folder: Path, frames: Tensor) -> AutoencoderKL:
+    def export(self, folder: Path, frames: Tensor) -> Any:
         """Write the averaged weights as a diffusers model folder in fp16; ``frames`` (training frames) set the scaling factor."""
         from diffusers import AutoencoderKL
 
@@ -253,7 +250,7 @@ class Run:
 
 
 @torch.inference_mode()
-def write_grid(path: Path, model: AutoencoderKL, frames: Tensor) -> None:
+def write_grid(path: Path, model: Any, frames: Tensor) -> None:
     """Write a PNG: the frames in odd rows, their reconstructions below them, 8 a row."""
     from PIL import Image
 
@@ -388,8 +385,13 @@ def write_card(out: str | Path, *, data: str | Path | None = None, progress: Pro
         "seeds": {"motion-world training": WORLD_TRAIN_SEED + record["settings"]["seed"], "motion-world test": WORLD_TEST_SEED},
     }
     save_json(folder / "card.json", card)
-    write_atomic(folder / "README.md", lambda temporary: temporary.write_text(card_text(card), encoding="utf-8") and None)
+    text = card_text(card).encode()
+    write_atomic(folder / "README.md", lambda temporary: _put(temporary, text))
     return card
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def card_text(card: dict[str, Any]) -> str:

@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--target", type=float, default=1.5)
     args = parser.parse_args()
+    torch.set_num_threads(1)  # a clip is too small to be resized by two threads: on a busy machine that would only slow the plain loop
     protocol = Protocol()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -75,7 +76,9 @@ def main() -> int:
             ways = {
                 "plain": lambda: plain(items, protocol),
                 "loader": lambda: list(decode_clips(items, protocol, "test")),
-                "prepare": lambda turn=turn: prepare_clips(items, ["all"] * 101, protocol, "test", backend="decord", cache=folder / f"{turn}"),
+                "prepare": lambda turn=turn: prepare_clips(
+                    items, ["all"] * 101, protocol, "test", backend="decord", cache=folder / f"{turn}"
+                ),
             }
             for name, way in ways.items():
                 start = time.perf_counter()
@@ -92,7 +95,7 @@ def main() -> int:
                 "clips": len(items),
                 "repeats": args.repeats,
                 "cores": worker_count(),
-                "torch_threads": torch.get_num_threads(),
+                "load": round(os.getloadavg()[0], 1),
                 "same_pixels": same,
                 "clips_per_second": {name: round(len(items) / statistics.median(times), 1) for name, times in seconds.items()},
                 "ratio": round(ratios["loader"], 2),

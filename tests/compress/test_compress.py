@@ -77,15 +77,18 @@ def test_a_budget_is_kept_and_used(decomposition, basis, core_dtype):
     assert errors[0] > errors[2] or errors[0] < 0.02
 
 
+@pytest.mark.parametrize("core_dtype", CORE_DTYPES)
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("decomposition", DECOMPOSITIONS)
-def test_a_budget_that_holds_nothing_says_the_minimum_and_the_minimum_works(decomposition):
-    z = latents()
+def test_a_budget_that_holds_nothing_says_the_minimum_and_the_minimum_works(decomposition, basis, core_dtype):
+    """The minimum is predicted from a formula and then counted in the tensors: they must agree to the byte."""
+    z, options = latents(), {"decomposition": decomposition, "basis": basis, "core_dtype": core_dtype}
     with pytest.raises(InputError, match=r"budget of 10 bytes is too small") as error:
-        compress(z, LABELS, decomposition=decomposition, budget=10)
+        compress(z, LABELS, **options, budget=10)
     minimum = int(str(error.value).split(" bytes; ")[0].split()[-1])
-    assert total(compress(z, LABELS, decomposition=decomposition, budget=minimum)) == minimum
+    assert total(compress(z, LABELS, **options, budget=minimum)) == minimum
     with pytest.raises(InputError, match=str(minimum)):
-        compress(z, LABELS, decomposition=decomposition, budget=minimum - 1)
+        compress(z, LABELS, **options, budget=minimum - 1)
 
 
 def test_int8_at_full_rank_beats_the_official_code_on_bytes_and_error_at_once():

@@ -126,7 +126,6 @@ def test_killed_with_minus_nine_it_resumes_to_the_same_result(world, tmp_path):
         ({"rank_ration": 0.5}, "did you mean 'rank_ratio'"),
         ({"arms": "randon"}, "did you mean 'random'"),
         ({"selector": "ddp"}, "did you mean 'dpp'"),
-        ({"budget_kib": 1, "instances": 8}, "budget"),
     ],
 )
 def test_bad_knobs_are_one_clear_line(world, tmp_path, knobs, line):

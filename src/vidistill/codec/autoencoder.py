@@ -56,7 +56,7 @@ class Codec:
         InputError: the module is no RGB autoencoder, or its configuration contradicts itself.
     """
 
-    def __init__(self, module: nn.Module, *, id: str, device: str | torch.device = "cpu", dtype: str = "fp32") -> None:
+    def __init__(self, module: Any, *, id: str, device: str | torch.device = "cpu", dtype: str = "fp32") -> None:
         self.id, self.kind, self.dtype = id, type(module).__name__, DTYPES[choose("codec dtype", dtype, DTYPES)]
         self.config = plain_config(module)
         self.channels, self.f_space, self.f_time = geometry(self.kind, self.config, module)
@@ -65,7 +65,7 @@ class Codec:
         self.temporal = self.f_time > 1 or any(p.ndim == 5 for name, p in module.named_parameters() if name.startswith("encoder."))
         self._whole_clips = "num_frames" in inspect.signature(module.decode).parameters
         self.device = torch.device(device)
-        self.module = nn.Module.to(module.eval().requires_grad_(False), dtype=self.dtype)  # diffusers' own cast warns at every call
+        self.module: Any = nn.Module.to(module.eval().requires_grad_(False), dtype=self.dtype)  # diffusers' own cast warns at every call
         self.fingerprint = fingerprint(self.kind, self.config, self.module)
         self.module.to(self.device)
         if not self.temporal and not self._whole_clips:
@@ -183,7 +183,7 @@ class Codec:
         return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-def plain_config(module: nn.Module) -> dict[str, Any]:
+def plain_config(module: Any) -> dict[str, Any]:
     """Return the configuration as it would be read back from JSON, without diffusers' private entries."""
     config = {key: value for key, value in dict(module.config).items() if not key.startswith("_")}
     return json.loads(json.dumps(config, sort_keys=True))
@@ -237,7 +237,7 @@ def fingerprint(kind: str, config: dict[str, Any], module: nn.Module) -> str:
     return total.hexdigest()[:16]
 
 
-def autoencoder_class(kind: str, where: str) -> type:
+def autoencoder_class(kind: str, where: str) -> Any:
     """Return the diffusers class named ``kind``.
 
     Raises:

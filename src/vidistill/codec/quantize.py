@@ -127,7 +127,7 @@ def unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any], device: str
 
 
 def blank(kind: str, config: Mapping[str, Any], part: str = "full", where: str = "the configuration", device: str = "meta") -> nn.Module:
-    """Return the autoencoder with unset weights (without storage on the meta device); ``part="decoder"`` leaves its encoder an empty shell."""
+    """Return the autoencoder with unset weights (on the meta device: without storage); for ``part="decoder"`` its encoder is empty."""
     with torch.device(device), torch.random.fork_rng(devices=[]):
         module = autoencoder_class(kind, where).from_config(dict(config))
     if part == "decoder":

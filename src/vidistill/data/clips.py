@@ -10,11 +10,13 @@ import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 import torch.nn.functional as F
+from torch.utils.dlpack import from_dlpack
 
 from vidistill.errors import InputError, choose
 from vidistill.rng import stream
@@ -61,9 +63,9 @@ def worker_count(workers: int | None = None) -> int:
 class _Decord:
     """decord with one thread: files are decoded side by side, so threads inside a file would only get in each other's way.
 
-    It is never let seek. Its seeks, also those inside ``get_batch``, land on wrong frames where B-frames reach over a key frame (open GOPs)
-    or have no time stamps (AVI), and in some files on a different one now and then (dmlc/decord issues 54, 78, 195, 252). Playing and
-    counting is right everywhere; stepping over frames of the same GOP only saves their colour conversion.
+    It is never let seek: its seeks, also those that ``get_batch`` makes, land on wrong frames where B-frames reach over a key frame (open
+    GOPs) or have no time stamps (AVI), and in some files on other frames now and then (dmlc/decord issues 54, 78, 195, 252). Inside one group
+    of pictures it counts right, and so it does when every frame is played.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,26 +76,30 @@ class _Decord:
         try:
             self.reader = decord.VideoReader(str(path), num_threads=1)
         except (RuntimeError, decord.DECORDError) as error:
-            raise BadClip(path, "it has no video stream" if "cannot find video stream" in str(error) else "it is not a readable video") from None
+            raise BadClip(
+                path, "it has no video stream" if "cannot find video stream" in str(error) else "it is not a readable video"
+            ) from None
         self.frames = len(self.reader)
 
     def read(self, index: Sequence[int]) -> torch.Tensor:
-        frames = []
+        reader, position, parts = self.reader, 0, []
         try:
-            stamps = self.reader.get_frame_timestamp(range(self.frames))[:, 0]
-            stamped = bool((stamps >= 0).all() and (stamps[1:] > stamps[:-1]).all())
-            keys = self.reader.get_key_indices()
-            position = 0
-            for wanted in index:
-                # stop before every key frame on the way and before the wanted frame; cross the key frames by playing
-                stops = [key - 1 for key in keys if position < key <= wanted] + [wanted] if stamped else range(position, wanted + 1)
-                for stop in stops:
-                    if stop > position:
-                        self.reader.skip_frames(stop - position)
-                    frame = self.reader.next()
-                    position = stop + 1
-                frames.append(torch.from_numpy(frame.asnumpy()))
-            return torch.stack(frames)
+            stamps = reader.get_frame_timestamp(range(self.frames))[:, 0]
+            stamped = stamps[0] >= 0 and (stamps[1:] > stamps[:-1]).all()
+            # without time stamps every frame counts as a group: it is played, never skipped
+            starts = [0, *(key for key in reader.get_key_indices() if key > 0)] if stamped else list(range(index[-1] + 1))
+            for start, stop in pairwise([*starts, self.frames]):
+                if start > position:
+                    if start - 1 > position:
+                        reader.skip_frames(start - 1 - position)
+                    reader.next()  # playing crosses into the group at ``start``; a skip would seek
+                    position = start
+                if group := [i for i in index if start <= i < stop]:
+                    parts.append(from_dlpack(reader.get_batch(group).to_dlpack()))
+                    position = group[-1] + 1
+                if position > index[-1]:
+                    break
+            return torch.cat(parts)
         except Exception as error:  # decord raises several kinds, all of them for damaged data
             raise BadClip(self.path, f"its data are damaged: decoding failed ({type(error).__name__})") from None
 
