@@ -6,7 +6,7 @@ Pixels are uint8 ``[B, 3, T, H, W]``, latents float32 ``[B, C, T, H, W]``.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -214,7 +214,7 @@ class Session:
         yield Step("compress", 1, 4)
         packed = self._compressed(k, chosen)
         yield Step("store", 2, 4)
-        size = self._stored(k, chosen)
+        size = self._stored(k, chosen, seed)
         yield Step("decode", 3, 4)
         place = int((chosen == shown).nonzero()[0])
         z = self.latents.z[chosen]
@@ -267,14 +267,14 @@ class Session:
     def _decoder(self, k: Mapping[str, Any]) -> Codec:
         return self._answer(("decoder", k["codec_part"], k["codec_dtype"]), lambda: unpack(*self._packed(k), device=str(self.codec.device)))
 
-    def _stored(self, k: Mapping[str, Any], chosen: Tensor) -> dict[str, int]:
+    def _stored(self, k: Mapping[str, Any], chosen: Tensor, seed: int) -> dict[str, int]:
         """Exact bytes: the file is written, and measured."""
 
         def measure() -> dict[str, int]:
             with tempfile.TemporaryDirectory() as folder:
-                return self._write(Path(folder) / "distilled.safetensors", k, chosen, 0)
+                return self._write(Path(folder) / "distilled.safetensors", k, chosen, seed)
 
-        return self._answer(("store", tuple(chosen.tolist()), *(k[name] for name in sorted(k))), measure)
+        return self._answer(("store", seed, tuple(chosen.tolist()), *(k[name] for name in sorted(k))), measure)
 
     def _write(self, path: Path, k: Mapping[str, Any], chosen: Tensor, seed: int) -> dict[str, int]:
         tensors, record = self._packed(k)
@@ -299,7 +299,7 @@ class Session:
         among = same if len(same) else chosen
         return int(among[(among - clip).abs().argmin()])
 
-    def _curves(self, chosen: Tensor) -> Iterator[Step]:
+    def _curves(self, chosen: Tensor) -> Generator[Step, None, dict[str, list[tuple[int, float]]]]:
         """Yield a step per point, return the curves."""
         key, z, labels = ("curves", tuple(chosen.tolist())), self.latents.z[chosen], self.latents.labels[chosen]
         if key in self._answers:

@@ -55,6 +55,7 @@ def budget_figure(parts: Mapping[str, int], pixels: int) -> dict[str, Any]:
         )
     return style.figure(
         "byte budget",
+        "; ".join(f"{words} {parts.get(name, 0):,} bytes" for name, (*_, words) in PARTS.items()),
         176,
         data,
         barmode="stack",

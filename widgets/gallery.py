@@ -75,8 +75,9 @@ def gallery_figure(
     corner = {"xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": sheet.width, "sizey": sheet.height, "sizing": "stretch", "layer": "below"}
     still = {"fixedrange": True, "showgrid": False, "zeroline": False, "constrain": "domain"}
     return style.figure(
-        "selected clips",
-        min(34 * len(rows) + 4, 430),
+        "clips by class",
+        ", ".join(classes),
+        min(40 * len(rows) + 4, 440),
         [points],
         images=[{"source": data_uri("image/png", png(sheet)), **corner}],
         dragmode=False,

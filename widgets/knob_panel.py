@@ -25,7 +25,7 @@ def label(knob: Knob) -> str:
     return f"{words}{symbol} [{knob.unit}]" if knob.unit else f"{words}{symbol}"
 
 
-def control(knob: Knob) -> pn.widgets.Widget:
+def control(knob: Knob) -> Any:
     """Return the widget of a knob: a switch, a list, a slider between its limits, or a text box."""
     common: dict[str, Any] = {
         "name": label(knob),
@@ -98,7 +98,7 @@ class KnobPanel(pn.viewable.Viewer):
         self.seed_box = pn.widgets.IntInput(name="seed", start=0, value=self.seed, sizing_mode="stretch_width", margin=0, stylesheets=css)
         self.dice_button = pn.widgets.Button(name="Dice", align="end", width=60, margin=(0, 8), stylesheets=css)
         self.lock = pn.widgets.Checkbox(name="keep", align="end", margin=(0, 0, 6, 0), stylesheets=css)
-        self.preset.param.watch(lambda event: event.new != OWN and not self._quiet and self.set(self._presets[event.new]), "value")
+        self.preset.param.watch(self._preset_chosen, "value")
         self.reset_button.on_click(lambda event: self.set(self._start))
         self.dice_button.on_click(lambda event: setattr(self, "seed", stream_seed(self.seed, "dice") % SEEDS))
         self.seed_box.param.watch(lambda event: self._take_seed(event.new), "value")
@@ -131,7 +131,13 @@ class KnobPanel(pn.viewable.Viewer):
         high, _ = self._caps.get(name, (None, ""))
         return value if high is None or isinstance(value, str | bool) else type(value)(min(value, high))
 
+    def _preset_chosen(self, event: Any) -> None:
+        if event.new != OWN and not self._quiet:
+            self.set(self._presets[event.new])
+
     def _turned(self, name: str, value: Any) -> None:
+        if isinstance(value, float):
+            value = round(value, 9)  # a browser counts steps of 0.05 to 0.30000000000000004
         if self._quiet or value == self.values[name]:
             return
         try:

@@ -73,7 +73,7 @@ def static_views(session: Session, look: Look) -> list[Any]:
     from IPython.display import HTML, Image
 
     latents, player = session.latents, Player()
-    player.show(look.clips, alt_text(look))
+    player.load(look.clips, alt_text(look))
     grid = rows_by_class(latents.labels.tolist(), COLUMNS)
     sheet = contact_sheet(session.thumbnails, grid, look.chosen.tolist(), look.clip)
     figures = (
@@ -88,6 +88,10 @@ def static_views(session: Session, look: Look) -> list[Any]:
         HTML(lamp_html(look.kernel, look.values["selector"], look.values["instances"])),
         *(style.Static(figure) for figure in figures),
     ]
+
+
+def _title(name: str, caption: str) -> str:
+    return name if caption == name else f"{name}: {caption}"
 
 
 class LatentVddBench(pn.viewable.Viewer):
@@ -112,7 +116,7 @@ class LatentVddBench(pn.viewable.Viewer):
     ) -> None:
         super().__init__(**params)
         css = [style.CONTROL]
-        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0, "stylesheets": css}
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 6, 0), "stylesheets": css}
         self._session = self._world = session
         self.panel = KnobPanel(knobs, show=SHOWN, presets=presets, start=start, uses=USES, seed=seed)
         self.bar = RunBar(label="")
@@ -125,7 +129,7 @@ class LatentVddBench(pn.viewable.Viewer):
         self.save_button = pn.widgets.FileDownload(
             callback=self._file, filename="distilled.safetensors", label="Save the distilled set", button_type="default", **wide
         )
-        self._numbers, self._lamp, self._data = style.text(), style.text(margin=(8, 0, 0, 0)), style.text(margin=(3, 0, 6, 0))
+        self._numbers, self._lamp, self._data = style.text(), style.text(margin=(8, 0, 0, 0)), style.text(margin=(0, 0, 6, 0))
         self._gallery, self._spectrum, self._budget, self._tradeoff = (style.plot() for _ in range(4))
         self._look: Look | None = None
         self._quiet = False
@@ -148,9 +152,9 @@ class LatentVddBench(pn.viewable.Viewer):
         )
         self._quiet = False
         self._look = None
-        self.show(session.look(self.panel.values, seed=self.panel.seed))
+        self.draw(session.look(self.panel.values, seed=self.panel.seed))
 
-    def show(self, look: Look) -> None:
+    def draw(self, look: Look) -> None:
         """Show everything a setting gives, drawing only what has changed since the last look."""
         before, self._look = self._look, look
         same_choice = before is not None and before.chosen is look.chosen
@@ -158,7 +162,7 @@ class LatentVddBench(pn.viewable.Viewer):
         self._tradeoff.object = tradeoff_figure(curves, look.stored)
         if look.curves and same_choice and before is not None and before.stored == look.stored and before.clip == look.clip:
             return  # the same setting once more, now with its curves
-        self.player.show(look.clips, alt_text(look))
+        self.player.load(look.clips, alt_text(look))
         self._numbers.object = numbers_html(look)
         self._spectrum.object = spectrum_figure(look.energy, look.ranks)
         self._budget.object = budget_figure(look.bytes, look.pixels)
@@ -169,7 +173,7 @@ class LatentVddBench(pn.viewable.Viewer):
     def _draw_choice(self, look: Look) -> None:
         latents, captions = self._session.latents, self._session.captions
         self._quiet = True
-        self.clip.options = {f"{latents.names[i]}: {captions[i]}": i for i in sorted(look.chosen.tolist())}
+        self.clip.options = {_title(latents.names[i], captions[i]): i for i in sorted(look.chosen.tolist())}
         self.clip.value = look.clip
         self._quiet = False
         labels = latents.labels.tolist()
@@ -182,7 +186,7 @@ class LatentVddBench(pn.viewable.Viewer):
         if self._quiet:
             return
         values, seed, clip, session = dict(self.panel.values), self.panel.seed, self.clip.value, self._session
-        await self.bar.run(lambda: session.steps(values, clip=clip, seed=seed), self.show)
+        await self.bar.run(lambda: session.steps(values, clip=clip, seed=seed), self.draw)
 
     async def _clicked(self, event: Any) -> None:
         points = (event.new or {}).get("points") or [{}]
@@ -220,7 +224,9 @@ class LatentVddBench(pn.viewable.Viewer):
         ]
         right = [
             style.card(
-                "Why: energy in each mode", self._spectrum, note="filled: kept · hollow, in the grey zone: cut off by the rank ratio"
+                "Why: share of the energy in each mode",
+                self._spectrum,
+                note="filled: kept · hollow, in the grey zone: cut off by the rank ratio",
             ),
             style.card("Error against bytes", self._tradeoff, note="the selected clips at rank ratios 0.1, 0.25, 0.5, 0.75 and 1"),
             style.card("Where the bytes go", self._budget, self.save_button),

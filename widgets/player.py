@@ -118,7 +118,7 @@ class Player(pn.viewable.Viewer):
         self._slider.param.watch(self._scrub, "value")
         self.param.watch(lambda *events: self._draw(), ["playing", "frame"])
 
-    def show(self, clips: Mapping[str, Tensor], alt: str = "") -> None:
+    def load(self, clips: Mapping[str, Tensor], alt: str = "") -> None:
         """Show ``clips`` (name -> uint8 ``[3, T, H, W]``); ``alt`` says in words what is seen."""
         self._frames, self._names, self._alt = film(clips), list(clips), alt
         self._slider.end = len(self._frames) - 1

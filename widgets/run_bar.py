@@ -16,13 +16,13 @@ from vidistill.errors import InputError
 from vidistill.lab.steps import Step, TimeLeft
 from vidistill.widgets import style
 
-_END = object()
 SETTLE = 0.04  # seconds before a run starts: an arrow key held down, or a preset of many knobs, makes one run and not ten
 
 
 def _words(words: str, share: float | None = None) -> str:
     """Return the progress bar with its words; without ``share`` the bar is empty: nothing is under way."""
-    bar = f'<progress max="1" value="{share or 0:.3f}" style="width:100%;height:8px;accent-color:{style.BLUE}" aria-label="progress"></progress>'
+    looks = f"width:100%;height:8px;accent-color:{style.BLUE}"
+    bar = f'<progress max="1" value="{share or 0:.3f}" style="{looks}" aria-label="progress"></progress>'
     colour = style.MUTED if share is None else style.INK
     return f'<div style="margin-left:10px">{bar}<div role="status" style="font-size:12px;color:{colour}">{html.escape(words)}</div></div>'
 
@@ -72,7 +72,7 @@ class RunBar(pn.viewable.Viewer):
             if mine != self._id:
                 return
             steps = await asyncio.to_thread(factory)
-            while (step := await asyncio.to_thread(next, steps, _END)) is not _END:
+            while (step := await asyncio.to_thread(next, steps, None)) is not None:
                 if mine != self._id:
                     return
                 self._tell(step, clock.after(step))

@@ -20,7 +20,7 @@ def spectrum_figure(energy: Mapping[str, Sequence[float]], ranks: Mapping[str, i
         ranks: mode -> components kept; a mode that is missing is not cut.
     """
     layout: dict[str, Any] = {"showlegend": False, "shapes": [], "annotations": []}
-    data, width = [], 1 / len(energy)
+    data, said, width = [], [], 1 / len(energy)
     for k, (mode, share) in enumerate(energy.items()):
         name, colour, shape = MODES[mode]
         rank, number = ranks.get(mode, len(share)), str(k + 1) if k else ""
@@ -53,14 +53,10 @@ def spectrum_figure(energy: Mapping[str, Sequence[float]], ranks: Mapping[str, i
                 {"type": "rect", **across, "x1": ends[1], "fillcolor": style.MUTED, "opacity": 0.1, "line": {"width": 0}},
                 {"type": "line", **across, "x1": rank + 0.5, "line": {"color": style.INK, "dash": "dash", "width": 1.5}},
             ]
-        words = f"<b>{name}</b>  {rank} of {len(share)} kept<br>{100 * sum(share[:rank]):.2f} % of energy"
+        kept, percent = f"{rank} of {len(share)} kept", f"{100 * sum(share[:rank]):.2f} % of energy"
+        said.append(f"{name}, {kept}, {percent}")
+        words = f"<b>{name}</b>  {kept}<br>{percent}"
         layout["annotations"].append(style.note(words, x=(k + 0.5) * width, y=1, xanchor="center", yanchor="bottom"))
     ticks = {"tickvals": POWERS, "ticktext": [f"{100 * power:g} %" for power in POWERS]}
-    layout["yaxis"] = {
-        "type": "log",
-        "gridcolor": style.LINE,
-        "title": {"text": "share of energy", "standoff": 4},
-        "automargin": True,
-        **ticks,
-    }
-    return style.figure("energy per mode", 205, data, **layout, margin={"l": 0, "r": 0, "t": 36, "b": 30})
+    layout["yaxis"] = {"type": "log", "gridcolor": style.LINE, "automargin": True, **ticks}
+    return style.figure("energy per mode", "; ".join(said), 205, data, **layout, margin={"l": 0, "r": 0, "t": 36, "b": 30})

@@ -56,14 +56,14 @@ def card(title: str, *objects: Any, note: str = "", **params: Any) -> pn.Column:
     return pn.Column(*head, *objects, stylesheets=[CARD], **{"sizing_mode": "stretch_width", "margin": (0, 0, 12, 0), **params})
 
 
-def figure(title: str, height: int, data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
-    """Return a plotly figure in the house style, as the plain JSON that plotly draws.
+def figure(title: str, words: str, height: int, data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
+    """Return a plotly figure in the house style, as the plain JSON that plotly draws; ``words`` say what it shows to who cannot see it.
 
     Plain, because plotly's figure classes check every property, half a second in all, and a released slider has less than that.
     """
     base = {
         "height": height,
-        "meta": {"title": title},
+        "meta": {"words": f"{title}: {words}"},
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         "font": {"family": FONT, "size": 12, "color": INK},
         "paper_bgcolor": PAPER,
@@ -84,13 +84,13 @@ def plot() -> pn.pane.Plotly:
 
 
 class Static:
-    """A figure as it is saved in a notebook: its data for a live viewer, its title in words for the others (no plotly.js: 5 MB a copy)."""
+    """A figure as it is saved in a notebook: its data for a live viewer, its words for the others (no plotly.js: 5 MB a copy)."""
 
     def __init__(self, figure: dict[str, Any]) -> None:
         self._figure = figure
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return {"application/vnd.plotly.v1+json": self._figure, "text/plain": f"figure: {self._figure['layout']['meta']['title']}"}
+        return {"application/vnd.plotly.v1+json": self._figure, "text/plain": self._figure["layout"]["meta"]["words"]}
 
 
 def size(count: float) -> str:

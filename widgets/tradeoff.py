@@ -28,8 +28,12 @@ def tradeoff_figure(curves: Mapping[str, Sequence[tuple[int, float]]], here: tup
         data.append(_trace(name, points, {"symbol": shape, "size": 7, "color": colour}) | line)
     star = {"symbol": "star", "size": 17, "color": style.ORANGE, "line": {"color": style.INK, "width": 1.5}}
     data.append(_trace("here", [here], star) | {"mode": "markers"})
+    said = [
+        f"{trace['name']} " + ", ".join(f"{y:.3f} at {x:.4g} KiB" for x, y in zip(trace["x"], trace["y"], strict=True)) for trace in data
+    ]
     return style.figure(
         "error against bytes",
+        "; ".join(said),
         200,
         data,
         xaxis={

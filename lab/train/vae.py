@@ -64,7 +64,7 @@ def new_model(seed: int) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "lab-vae", "init"))
-        model = AutoencoderKL(**CONFIG)
+        model: Any = AutoencoderKL(**CONFIG)
     with torch.no_grad():
         model.quant_conv.bias[CONFIG["latent_channels"] :] = -6.0  # start with a sharp posterior, or the first steps drown in noise
     return model.to(memory_format=torch.channels_last)

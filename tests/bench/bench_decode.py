@@ -72,6 +72,7 @@ def main() -> int:
         items = real_items(args.clips) if real else written_items(args.clips, folder)
         same = all(torch.equal(a, b) for a, b in zip(plain(items, protocol), decode_clips(items, protocol, "test"), strict=True))
         seconds: dict[str, list[float]] = {"plain": [], "loader": [], "prepare": []}
+        cpu = {name: 0.0 for name in seconds}
         for turn in range(args.repeats):
             ways = {
                 "plain": lambda: plain(items, protocol),
@@ -81,9 +82,10 @@ def main() -> int:
                 ),
             }
             for name, way in ways.items():
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 way()
                 seconds[name].append(time.perf_counter() - start)
+                cpu[name] += (time.process_time() - used) * 1000 / (args.repeats * len(items))
     ratios = {
         name: statistics.median(a / b for a, b in zip(seconds["plain"], seconds[name], strict=True)) for name in ("loader", "prepare")
     }
@@ -98,6 +100,7 @@ def main() -> int:
                 "load": round(os.getloadavg()[0], 1),
                 "same_pixels": same,
                 "clips_per_second": {name: round(len(items) / statistics.median(times), 1) for name, times in seconds.items()},
+                "cpu_ms_per_clip": {name: round(used, 2) for name, used in cpu.items()},
                 "ratio": round(ratios["loader"], 2),
                 "ratio_with_disk": round(ratios["prepare"], 2),
                 "target": args.target,

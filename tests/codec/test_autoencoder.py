@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidistill.codec import load_codec
+from vidistill.codec import autoencoder, load_codec
 from vidistill.codec.autoencoder import Codec
 from vidistill.data.world import World
 from vidistill.errors import InputError
@@ -85,6 +85,13 @@ def test_sizes_that_do_not_divide_are_padded_and_cropped(make, kind: str, video:
     assert codec.decode(z, 6).shape[-1] == 32
 
 
+def test_latents_can_enter_a_graph(make, video: torch.Tensor) -> None:
+    z = Codec(make("AutoencoderKL"), id="kl").encode(video)
+    w = torch.ones((), requires_grad=True)
+    (w * z).sum().backward()  # tensors made under inference mode refuse this
+    torch.testing.assert_close(w.grad, z.sum())
+
+
 def test_a_sample_belongs_to_its_clip(make, video: torch.Tensor) -> None:
     codec = Codec(make("AutoencoderKL"), id="kl")
     both = codec.encode(video, latent="sample", seeds=[5, 6])
@@ -119,7 +126,7 @@ def test_loads_a_folder_and_a_pipeline_folder(make, tmp_path, video: torch.Tenso
 
 
 def test_bad_names_folders_and_files_are_one_line(make, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(autoencoder, "_hub_answers", lambda: False)
 
     def line(name, **options) -> str:
         with pytest.raises(InputError) as caught:
@@ -129,6 +136,7 @@ def test_bad_names_folders_and_files_are_one_line(make, tmp_path, monkeypatch) -
 
     assert "did you mean 'lab-vae'" in line("lab-vea")
     assert "pass codec=lab-vae or a folder" in line(tmp_path / "nowhere")
+    assert "cannot get codec 'nobody/nothing'" in line("nobody/nothing")
     assert "no config.json" in line(tmp_path)
     assert "unknown codec dtype 'fp8'" in line("lab-vae", dtype="fp8")
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKLL"}')
@@ -141,6 +149,17 @@ def test_bad_names_folders_and_files_are_one_line(make, tmp_path, monkeypatch) -
     assert "cannot load codec" in line(tmp_path / "vae")
     weights.unlink()
     assert "cannot load codec" in line(tmp_path / "vae")
+
+
+def test_loads_a_hub_id_from_the_download_cache(make, tmp_path, monkeypatch, video: torch.Tensor) -> None:
+    from huggingface_hub import constants
+
+    make("AutoencoderKL").save_pretrained(tmp_path / "models--some--pipeline" / "snapshots" / "1" / "vae")
+    (tmp_path / "models--some--pipeline" / "refs").mkdir()
+    (tmp_path / "models--some--pipeline" / "refs" / "main").write_text("1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(autoencoder, "_hub_answers", lambda: False)
+    torch.testing.assert_close(load_codec("some/pipeline").encode(video), Codec(make("AutoencoderKL"), id="kl").encode(video))
 
 
 def test_a_missing_weight_is_an_error_not_a_random_number(make, tmp_path) -> None:

@@ -58,7 +58,7 @@ def test_batches_in_any_order(items, tmp_path, monkeypatch, resident):
     whole = clips.batch(range(150))
     monkeypatch.setattr(store, "RESIDENT", resident)
     again = prepare(items, tmp_path)
-    rows = torch.randperm(150, generator=torch.Generator().manual_seed(0))[:40].tolist() + [3, 3, -1]
+    rows = [*torch.randperm(150, generator=torch.Generator().manual_seed(0))[:40].tolist(), 3, 3, -1]
     assert torch.equal(again.batch(rows), whole[rows])
     assert torch.equal(again.batch(torch.tensor(rows)), whole[rows])
     assert again.batch([]).shape == (0, 3, 4, 16, 16)
@@ -173,7 +173,8 @@ def test_killed_at_any_point_then_resumed(items, tmp_path):
         "from vidistill.types import Protocol\n"
         "items = [Item(Path(p), n, int(k), g) for p, n, k, g in (line.rstrip('\\n').split('\\t') for line in open(sys.argv[1]))]\n"
         "slow = lambda stage, done, total: time.sleep(0.02 if done > 70 else 0)\n"
-        "prepare_clips(items, ('a', 'b', 'c'), Protocol(4, 2, 16, 'squash'), 'train', backend='pyav', cache=sys.argv[2], workers=2, progress=slow)\n"
+        "protocol = Protocol(4, 2, 16, 'squash')\n"
+        "prepare_clips(items, 'abc', protocol, 'train', backend='pyav', cache=sys.argv[2], workers=2, progress=slow)\n"
     )
     (tmp_path / "items.tsv").write_text("".join(f"{i.path}\t{i.name}\t{i.label}\t{i.group}\n" for i in items))
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "items.tsv"), str(tmp_path / "killed")])
@@ -201,6 +202,6 @@ def test_few_clips_are_in_flight(items, monkeypatch):
     for _ in range(10):
         next(clips)
     time.sleep(0.05)
-    assert len(started) <= 10 + 2 * 2
+    assert len(started) <= 10 + store.AHEAD
     clips.close()
-    assert len(started) <= 10 + 2 * 2
+    assert len(started) <= 10 + store.AHEAD

@@ -44,8 +44,10 @@ def test_static_twins_are_in_the_notebook(run):
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     frames = [getattr(Image.open(io.BytesIO(base64.b64decode(picture))), "n_frames", 1) for picture in pictures]
     assert sorted(frames) == [1, 16]  # the contact sheet, and the film
-    titles = [output["data"]["text/plain"] for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
-    assert titles == ["figure: energy per mode", "figure: error against bytes", "figure: byte budget"]
+    words = [output["data"]["text/plain"] for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
+    assert [line.split(":")[0] for line in words] == ["energy per mode", "error against bytes", "byte budget"]
+    assert "time, 8 of 16 kept" in words[0]
+    assert f"cores {run['result']['bytes']['core']:,} bytes" in words[2]
     assert any("uniform random sampling" in "".join(output.get("data", {}).get("text/html", "")) for output in outputs)
     assert Path(run["output"]).stat().st_size < 1_000_000
 

@@ -80,7 +80,7 @@ def test_starting_weights_belong_to_the_seed_and_follow_torch(name):
             assert bound * 0.9 < module.weight.abs().max() <= bound
         if isinstance(module, nn.Conv3d) and module.weight.numel() > 1000:
             twin = nn.Conv3d(module.in_channels, module.out_channels, module.kernel_size)
-            assert module.weight.std() == pytest.approx(twin.weight.std(), rel=0.1)
+            assert module.weight.std().item() == pytest.approx(twin.weight.std().item(), rel=0.1)
 
 
 def test_width_scales_every_channel():
@@ -103,7 +103,7 @@ def test_width_scales_every_channel():
     ],
 )
 def test_bad_sizes_are_said_in_one_line(arguments, said):
-    with pytest.raises(InputError, match=".") as error:
+    with pytest.raises(InputError) as error:
         build(*arguments)
     assert said in str(error.value)
     assert "\n" not in str(error.value)

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from vidistill.errors import Cancelled, InputError
+from vidistill.rng import stream
 from vidistill.student import build, predict, train_student
-from vidistill.student.training import _float, _one_cycle, _order
+from vidistill.student.training import Muon, _float, _one_cycle, _optimisers, _order, _orthogonal
 
 K = 3
 
@@ -52,7 +53,7 @@ def test_a_student_learns_what_it_sees(protocol):
     """Held-out clips far above the 33 % of chance, in both protocols."""
     video, labels = clips(12)
     unseen, truth = clips(10, seed=5)
-    net = train(video, labels, protocol=protocol, width=8, steps=50, batch=12, lr=0.01)
+    net = train(video, labels, protocol=protocol, width=8, steps=50, batch=12)
     assert (predict(net, unseen, protocol=protocol).argmax(1) == truth).float().mean() > 0.75
 
 
@@ -82,13 +83,10 @@ def test_a_store_a_function_and_a_tensor_give_the_same_student():
 
 
 def test_lvdd_is_sgd_with_a_fresh_optimiser_at_the_drop():
-    """Three steps on one full batch, written out by hand: rate 0.01, then at step 251/501 of the run 0.001 with no momentum."""
+    """Four steps on one full batch, written out by hand: rate 0.01, then at step 251/501 of the run 0.001 with no momentum."""
     video, labels = clips(1)
     net = train(video, labels, protocol="lvdd", steps=4, batch=8)
     twin = build("conv3d", K, 4, 4, 44, seed=1).train()
-    twin.dropout.generator = net.dropout.generator.clone_state()
-    from vidistill.rng import stream
-
     twin.dropout.generator = stream(1, "student", "dropout")
     order = _order(3, 8, "lvdd", stream(1, "student", "order"))
     speed = None
@@ -213,3 +211,38 @@ def test_an_empty_test_set_is_said():
         predict(net, video[:0])
     with pytest.raises(InputError, match="did you mean 'lvdd'"):
         predict(net, video, protocol="lvd")
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (8, 8)])
+def test_newton_schulz_brings_singular_values_near_one(shape):
+    """And keeps the singular vectors: U^T X V stays diagonal."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    core = u.T @ _orthogonal(matrix) @ v.T
+    assert (core - torch.diag(core.diag())).abs().max() < 1e-3
+    assert ((core.diag() > 0.4) & (core.diag() < 1.3)).all()
+
+
+def test_muon_turns_each_kernel_by_its_rate():
+    """One step moves W by lr times its own length, whatever the size of the gradient; no gradient, no move."""
+    for size in (1e-6, 1.0, 1e6):
+        weight = torch.nn.Parameter(torch.randn(4, 3, 3, 7, 7, generator=torch.Generator().manual_seed(0)))
+        before = weight.detach().clone()
+        weight.grad = size * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        optimiser = Muon([{"params": [weight], "lr": 0.05}])
+        optimiser.step()
+        assert float((weight - before).norm() / before.norm()) == pytest.approx(0.05, rel=1e-4)
+        assert float(((weight - before) * weight.grad).sum()) < 0  # downhill
+    weight.grad = torch.zeros_like(weight)
+    still = weight.detach().clone()
+    Muon([{"params": [weight], "lr": 0.05}]).step()
+    assert torch.equal(weight, still)
+
+
+@pytest.mark.parametrize("student", ["conv3d", "cnn-gru", "cnn-lstm"])
+def test_fast_trains_every_weight_exactly_once(student):
+    """Even where the classifier has as many rows as the network is wide."""
+    net = build(student, 4, 4, 4, 44)
+    held = [weight for optimiser in _optimisers(net, "fast", 0.05) for group in optimiser.param_groups for weight in group["params"]]
+    assert {id(weight) for weight in held} == {id(weight) for weight in net.parameters()}
+    assert len(held) == len(list(net.parameters()))

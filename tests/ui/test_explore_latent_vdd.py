@@ -9,7 +9,7 @@ from vidistill.lab.runner import notebooks_dir
 pytestmark = pytest.mark.ui
 
 NOTEBOOK = notebooks_dir() / "explore" / "latent_vdd.ipynb"
-SECONDS = 40_000  # patience for the first encode on a busy machine, in ms
+PATIENCE = 120_000  # ms, for the first encode on a busy machine; about 15 s on two free cores
 
 
 def wait_for_change(locator, attribute, before, patience=20.0):
@@ -21,10 +21,9 @@ def wait_for_change(locator, attribute, before, patience=20.0):
 
 
 def test_the_rank_slider_changes_clip_and_numbers(page, serve):
-    page.goto(serve(NOTEBOOK))
+    page.goto(serve(NOTEBOOK), timeout=PATIENCE)
     video = page.locator("video")
-    video.wait_for(timeout=SECONDS)
-    page.wait_for_function("() => true")
+    video.wait_for(timeout=PATIENCE)
 
     # The first state teaches untouched: a film that plays, numbers, a lit lamp, the paper's value marked.
     assert video.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
@@ -43,12 +42,12 @@ def test_the_rank_slider_changes_clip_and_numbers(page, serve):
     assert wait_for_change(page.locator("#bytes"), "", size) != size
     now = wait_for_change(page.locator("#error"), "", error)
     assert float(now.split()[0]) > float(error.split()[0])  # fewer components, more error
-    page.get_by_text("done in").wait_for(timeout=SECONDS)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
     assert float(handle.get_attribute("aria-valuetext")) == pytest.approx(0.5)
 
     # The official kernel puts the lamp out.
     page.get_by_label("kernel", exact=False).first.select_option("official")
-    page.locator('svg[aria-label="kernel lamp: dark"]').wait_for(timeout=SECONDS)
+    page.locator('svg[aria-label="kernel lamp: dark"]').wait_for(timeout=PATIENCE)
     assert page.get_by_text("this k-DPP is uniform random sampling").count() == 1
 
     # A folder that is not there is an error on the page, and the bench lives on.
@@ -56,6 +55,6 @@ def test_the_rank_slider_changes_clip_and_numbers(page, serve):
     page.get_by_label("folder", exact=True).fill("/no/such/folder")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Open the folder").click()
-    page.get_by_role("alert").wait_for(timeout=SECONDS)
+    page.get_by_role("alert").wait_for(timeout=PATIENCE)
     assert "/no/such/folder" in page.get_by_role("alert").inner_text()
     assert video.count() == 1

@@ -58,6 +58,11 @@ def test_values_follow_a_release_and_not_a_drag(panel):
     assert seen == [0.5]
 
 
+def test_a_browsers_rounding_does_not_reach_the_values(panel):
+    release(panel.controls["rank_ratio"], 0.05 * 6 - 1e-16)
+    assert panel.values["rank_ratio"] == 0.3
+
+
 def test_preset_changes_all_at_once_and_is_recognised(panel):
     seen = []
     panel.param.watch(lambda event: seen.append(dict(event.new)), "values")

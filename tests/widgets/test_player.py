@@ -64,7 +64,7 @@ def test_labels_are_burnt_into_the_static_twin(clips):
 
 def test_player_plays_stops_and_scrubs(clips):
     player = Player()
-    player.show(clips, alt='two clips, "side by side"')
+    player.load(clips, alt='two clips, "side by side"')
     assert "<video" in player._screen.object
     assert "&quot;side by side&quot;" in player._screen.object
     player._slider.value = 4
@@ -82,14 +82,14 @@ def test_player_plays_stops_and_scrubs(clips):
 
 def test_still_is_the_frame_asked_for(clips):
     player = Player()
-    player.show(clips)
+    player.load(clips)
     assert player.still(2) == png(labelled(film(clips)[2:3], list(clips))[0])
     assert player.still(2) != player.still(3)
 
 
 def test_a_shorter_clip_moves_the_frame_back(clips):
     player = Player()
-    player.show(clips)
+    player.load(clips)
     player._slider.value = 5
-    player.show({name: clip[:, :3] for name, clip in clips.items()})
+    player.load({name: clip[:, :3] for name, clip in clips.items()})
     assert player.frame == 2

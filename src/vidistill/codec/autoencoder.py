@@ -34,8 +34,8 @@ from vidistill.rng import normal
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Arithmetic of a codec: name -> torch dtype."""
 
-PIXELS = {"cpu": 2**18, "cuda": 2**21}
-"""Pixels per call of the network: 64 frames of 64 x 64 stay near a CPU's cache, 167 of 112 x 112 fill a GPU with SD-VAE under 6 GiB."""
+PIXELS = {"cpu": 2**16, "cuda": 2**21}
+"""Pixels per call of the network: 16 frames of 64 x 64 stay in a CPU's cache, 167 of 112 x 112 fill a GPU with SD-VAE under 6 GiB."""
 
 
 class Codec:
@@ -80,7 +80,6 @@ class Codec:
         side = math.ceil(size / self.f_space)
         return self.channels, math.ceil((frames - 1) / self.f_time) + 1, side, side
 
-    @torch.inference_mode()
     def encode(self, video: Tensor, *, latent: str = "mode", seeds: Sequence[int] | None = None, batch_frames: int | None = None) -> Tensor:
         """Return the latents of clips; sizes that ``f_space`` does not divide are padded by repeating the border.
 
@@ -113,21 +112,13 @@ class Codec:
             noise = noise.transpose(1, 2).flatten(0, 1)
         out = torch.empty(len(items), self.channels, *((t, h, w) if self.temporal else (h, w)), device=video.device)
         for rows in self._chunks(len(items), T if self.temporal else 1, H * W, batch_frames):
-            x = items[rows].to(self.device).to(self.dtype) / 127.5 - 1
-            if self.temporal:
-                x = torch.cat([x, x[:, :, -1:].expand(-1, -1, (t - 1) * self.f_time + 1 - T, -1, -1)], dim=2)
-                x = F.pad(x, (0, right, 0, below, 0, 0), mode="replicate") if right or below else x
-            else:
-                x = F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
-                x = x.contiguous(memory_format=torch.channels_last)
-            z = self._posterior(self.module.encode(x), None if noise is None else noise[rows])
+            z = self._analyse(items[rows], (t - 1) * self.f_time + 1 - T, right, below, None if noise is None else noise[rows])
             if z.shape[1:] != out.shape[1:]:
                 got, promised = tuple(z.shape[1:]), tuple(out.shape[1:])
                 raise InputError(f"codec {self.id} ({self.kind}) gave a latent of {got} where its configuration promises {promised}")
-            out[rows] = ((z - self._column(self._shift, z)) * self._column(self._scale, z)).to(out.device)
+            out[rows] = z.to(out.device)
         return out if self.temporal else out.unflatten(0, (B, t)).transpose(1, 2).contiguous()
 
-    @torch.inference_mode()
     def decode(self, z: Tensor, frames: int, *, size: int | None = None, batch_frames: int | None = None) -> Tensor:
         """Return the clips of latents.
 
@@ -152,16 +143,34 @@ class Codec:
         items = z if by_clip else z.transpose(1, 2).flatten(0, 1)
         out = torch.empty(len(items), 3, *((frames,) if by_clip else ()), height, width, dtype=torch.uint8, device=z.device)
         for rows in self._chunks(len(items), frames if by_clip else 1, H * W, batch_frames):
-            latent = items[rows].to(self.device).float()
-            latent = (latent / self._column(self._scale, latent) + self._column(self._shift, latent)).to(self.dtype)
-            if self.temporal:
-                y = self.module.decode(latent).sample[:, :, :frames]
-            elif self._whole_clips:  # Stable Video Diffusion: frames in the batch, mixed by the decoder
-                y = self.module.decode(latent.transpose(1, 2).flatten(0, 1), num_frames=t).sample.unflatten(0, (-1, t)).transpose(1, 2)
-            else:
-                y = self.module.decode(latent.contiguous(memory_format=torch.channels_last)).sample
-            out[rows] = ((y[..., :height, :width].float() + 1) * 127.5).round_().clamp_(0, 255).to(out.device, torch.uint8)
+            out[rows] = self._synthesise(items[rows], frames, t)[..., :height, :width].to(out.device)
         return out if by_clip else out.unflatten(0, (B, t)).transpose(1, 2).contiguous()
+
+    @torch.inference_mode()
+    def _analyse(self, items: Tensor, late: int, right: int, below: int, noise: Tensor | None) -> Tensor:
+        """Return the normalised latents, float32, of uint8 clips or frames, padded by ``late`` frames and ``right``, ``below`` pixels."""
+        x = items.to(self.device).to(self.dtype) / 127.5 - 1
+        if self.temporal:
+            x = torch.cat([x, x[:, :, -1:].expand(-1, -1, late, -1, -1)], dim=2)
+            x = F.pad(x, (0, right, 0, below, 0, 0), mode="replicate") if right or below else x
+        else:
+            x = F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
+            x = x.contiguous(memory_format=torch.channels_last)
+        z = self._posterior(self.module.encode(x), noise)
+        return (z - self._column(self._shift, z)) * self._column(self._scale, z)
+
+    @torch.inference_mode()
+    def _synthesise(self, items: Tensor, frames: int, t: int) -> Tensor:
+        """Return the uint8 clips or frames of normalised latents."""
+        latent = items.to(self.device).float()
+        latent = (latent / self._column(self._scale, latent) + self._column(self._shift, latent)).to(self.dtype)
+        if self.temporal:
+            y = self.module.decode(latent).sample[:, :, :frames]
+        elif self._whole_clips:  # Stable Video Diffusion: frames in the batch, mixed by the decoder
+            y = self.module.decode(latent.transpose(1, 2).flatten(0, 1), num_frames=t).sample.unflatten(0, (-1, t)).transpose(1, 2)
+        else:
+            y = self.module.decode(latent.contiguous(memory_format=torch.channels_last)).sample
+        return ((y.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
 
     def _posterior(self, encoded: Any, noise: Tensor | None) -> Tensor:
         """Return the posterior's mean, or ``mean + std noise``, as float32; an autoencoder without a posterior gives its latent."""
@@ -264,45 +273,74 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu", dtype: s
     """
     from vidistill import zoo
 
-    folder = zoo.path(str(name)) if str(name) in zoo.ZOO else Path(name)
     choose("codec dtype", dtype, DTYPES)
-    if folder.is_dir():
-        folder = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), folder)
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{name} holds no config.json, here or in vae/; pass codec=lab-vae or a folder written by save_pretrained")
-        return Codec(_from_pretrained(str(folder), load_json(folder / "config.json"), {}), id=str(name), device=device, dtype=dtype)
-    if len(str(name).split("/")) != 2 or str(name).startswith((".", "/", "~")):
+    folder = zoo.path(str(name)) if str(name) in zoo.ZOO else Path(name)
+    if not folder.is_dir():
+        folder = _hub_folder(str(name))
+    folder = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), folder)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name} holds no config.json, here or in vae/; pass codec=lab-vae or a folder written by save_pretrained")
+    return Codec(_from_pretrained(folder), id=str(name), device=device, dtype=dtype)
+
+
+def _hub_folder(name: str) -> Path:
+    """Return the folder of a hub id: from the download cache, else over the network; only an autoencoder's files are fetched.
+
+    Raises:
+        InputError: it is no hub id, or cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    from vidistill import zoo
+
+    if len(name.split("/")) != 2 or name.startswith((".", "/", "~")):
         raise InputError(
-            f"unknown codec {str(name)!r}: neither a folder, nor a hub id, nor in the zoo "
-            f"({nearest(str(name), zoo.ZOO)}); pass codec=lab-vae or a folder written by save_pretrained"
+            f"unknown codec {name!r}: neither a folder, nor a hub id, nor in the zoo "
+            f"({nearest(name, zoo.ZOO)}); pass codec=lab-vae or a folder written by save_pretrained"
         )
-    config, options = _hub_config(str(name))
-    return Codec(_from_pretrained(str(name), config, options), id=str(name), device=device, dtype=dtype)
-
-
-def _hub_config(name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the configuration of a hub id and where in the repository it lies."""
-    from diffusers import AutoencoderKL
-
-    for options in ({}, {"subfolder": "vae"}):
+    weights = "diffusion_pytorch_model"
+    files = ["config.json", f"{weights}.safetensors", f"{weights}-*.safetensors", f"{weights}.safetensors.index.json"]
+    why = "no answer"
+    for cached in (True, False):
+        if not cached and not _hub_answers():
+            break
         try:
-            return AutoencoderKL.load_config(name, **options), options
-        except (OSError, ValueError):
+            patterns = [*files, *(f"vae/{file}" for file in files)]
+            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=cached))
+        except Exception as error:  # not cached, no such id, not allowed: the kinds depend on the library's version
+            why = type(error).__name__
             continue
-    raise InputError(f"cannot reach codec {name!r} on the hub or in its cache; pass codec=lab-vae or a folder written by save_pretrained")
+        if next(folder.glob(f"**/{weights}*.safetensors"), None):
+            return folder
+        why = "no safetensors weights of an autoencoder"
+    raise InputError(
+        f"cannot get codec {name!r} from the hub or its cache ({why}); pass codec=lab-vae or a folder written by save_pretrained"
+    )
 
 
-def _from_pretrained(where: str, config: dict[str, Any], options: dict[str, str]) -> nn.Module:
-    """Load the weights strictly: diffusers itself would fill missing ones with random numbers."""
-    kind = autoencoder_class(str(config.get("_class_name")), where)
+def _hub_answers() -> bool:
+    """Return whether the hub can be reached: one question, where the library itself would ask for most of a minute."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
     try:
-        module, report = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False, **options)
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # offline mode, no route, no name, a proxy: which one depends on the library's version
+        return False
+    return True
+
+
+def _from_pretrained(folder: Path) -> nn.Module:
+    """Load the weights strictly: diffusers itself would fill missing ones with random numbers."""
+    kind = autoencoder_class(str(load_json(folder / "config.json").get("_class_name")), str(folder))
+    try:
+        module, report = kind.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False)
     except Exception as error:  # diffusers raises many kinds for missing, truncated or mismatched files
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load codec {where}: {line}; it needs config.json and safetensors weights as save_pretrained writes them"
+            f"cannot load codec {folder}: {line}; it needs config.json and safetensors weights as save_pretrained writes them"
         ) from None
     lost = [*report["missing_keys"], *(str(item) for item in report["mismatched_keys"])]
     if lost:
-        raise InputError(f"codec {where} is incomplete: {len(lost)} weights are missing or misshapen, e.g. {lost[0]}")
+        raise InputError(f"codec {folder} is incomplete: {len(lost)} weights are missing or misshapen, e.g. {lost[0]}")
     return module

@@ -25,6 +25,7 @@ from vidistill.types import Progress, Protocol, silent
 BACKENDS = ("decord", "pyav")
 MODULES = {"decord": "decord", "pyav": "av"}
 POLICIES = ("train", "test")
+ISO_BOXES = b"ftyp moov mdat moof mfra sidx styp free skip wide udta uuid meta".split()
 
 
 class BadClip(Exception):
@@ -57,15 +58,15 @@ def worker_count(workers: int | None = None) -> int:
     return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-# --- the two decoders -------------------------------------------------------------------------------------------------------------------
+# --- the two decoders ---------------------------------------------------------------------------------------------------------------------
 
 
 class _Decord:
     """decord with one thread: files are decoded side by side, so threads inside a file would only get in each other's way.
 
     It is never let seek: its seeks, also those that ``get_batch`` makes, land on wrong frames where B-frames reach over a key frame (open
-    GOPs) or have no time stamps (AVI), and in some files on other frames now and then (dmlc/decord issues 54, 78, 195, 252). Inside one group
-    of pictures it counts right, and so it does when every frame is played.
+    GOPs) or have no time stamps (AVI), and in some files on other frames now and then (dmlc/decord issues 54, 78, 195, 252). Inside one
+    group of pictures it counts right, and so it does when every frame is played.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,12 +77,13 @@ class _Decord:
         try:
             self.reader = decord.VideoReader(str(path), num_threads=1)
         except (RuntimeError, decord.DECORDError) as error:
-            raise BadClip(
-                path, "it has no video stream" if "cannot find video stream" in str(error) else "it is not a readable video"
-            ) from None
+            sound_only = "cannot find video stream" in str(error)
+            raise BadClip(path, "it has no video stream" if sound_only else "it is not a readable video") from None
         self.frames = len(self.reader)
 
     def read(self, index: Sequence[int]) -> torch.Tensor:
+        import decord
+
         reader, position, parts = self.reader, 0, []
         try:
             stamps = reader.get_frame_timestamp(range(self.frames))[:, 0]
@@ -99,8 +101,8 @@ class _Decord:
                     position = group[-1] + 1
                 if position > index[-1]:
                     break
-            return torch.cat(parts)
-        except Exception as error:  # decord raises several kinds, all of them for damaged data
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+        except (decord.DECORDError, RuntimeError, IndexError, StopIteration) as error:
             raise BadClip(self.path, f"its data are damaged: decoding failed ({type(error).__name__})") from None
 
     def close(self) -> None:
@@ -150,7 +152,7 @@ class _PyAV:
         self.container.close()
 
 
-READERS = {"decord": _Decord, "pyav": _PyAV}
+READERS: dict[str, type[_Decord] | type[_PyAV]] = {"decord": _Decord, "pyav": _PyAV}
 
 
 def _vint(file: BinaryIO) -> int | None:
@@ -174,27 +176,13 @@ def _promised_bytes(file: BinaryIO, size: int) -> int:
     if head[:4] == b"\x1aE\xdf\xa3":
         file.seek(4)
         file.seek((_vint(file) or 0), os.SEEK_CUR)
-        length = _vint(file) if file.read(4) == b"\x18S\x80g" else None
-        return size if length is None else file.tell() + length
+        segment = _vint(file) if file.read(4) == b"\x18S\x80g" else None
+        return size if segment is None else file.tell() + segment
     offset = 0
     while offset < size:
         file.seek(offset)
         head = file.read(16)
-        if head[4:8] not in (
-            b"ftyp",
-            b"moov",
-            b"mdat",
-            b"moof",
-            b"mfra",
-            b"sidx",
-            b"styp",
-            b"free",
-            b"skip",
-            b"wide",
-            b"udta",
-            b"uuid",
-            b"meta",
-        ):
+        if head[4:8] not in ISO_BOXES:
             return size
         length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
         if length == 0:
@@ -240,7 +228,7 @@ def count_frames(path: str | Path, backend: str) -> int:
     return reader.frames
 
 
-# --- which frames -----------------------------------------------------------------------------------------------------------------------
+# --- which frames -------------------------------------------------------------------------------------------------------------------------
 
 
 def frame_indices(n_frames: int, protocol: Protocol, policy: str, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -278,7 +266,7 @@ def is_random(protocol: Protocol, policy: str) -> bool:
     return policy == "train" or protocol.test_policy == "random"
 
 
-# --- pixels -----------------------------------------------------------------------------------------------------------------------------
+# --- pixels -------------------------------------------------------------------------------------------------------------------------------
 
 
 def fit(frames: torch.Tensor, protocol: Protocol) -> torch.Tensor:
@@ -334,7 +322,9 @@ def read_clip(
         if reader.frames < 2:
             raise BadClip(path, "it has 1 frame; a clip needs at least 2")
         index, back = frame_indices(reader.frames, protocol, policy, generator).unique(return_inverse=True)
-        clip = fit(reader.read(index.tolist()), protocol)[:, back]
+        clip = fit(reader.read(index.tolist()), protocol)
+        if len(index) < protocol.frames:
+            clip = clip[:, back]
     finally:
         reader.close()
     mirrored = policy == "test" and protocol.test_policy == "random" and bool(torch.rand((), generator=generator) < 0.5)

@@ -117,13 +117,16 @@ def group_of(stem: str) -> str:
 # --- one reader per layout: each yields what it lists, found on disk or not ---------------------------------------------------------------
 
 
+Row = tuple[str, str, Path | None]  # class, stem, file: None where the list names a video that is not there
+
+
 @dataclass(frozen=True)
 class _Listing:
-    """What a layout's own files say: the classes in index order, and for each side the (class, stem, file or None) they name."""
+    """What a layout's own files say: the classes in index order and the rows of each side."""
 
     classes: tuple[str, ...]
-    train: list[tuple[str, str, Path | None]]
-    test: list[tuple[str, str, Path | None]]
+    train: list[Row]
+    test: list[Row]
 
 
 def _ucf101(root: Path, split: int, keep: tuple[str, ...] | None) -> _Listing:
@@ -158,7 +161,7 @@ def _hmdb51(root: Path, split: int, unused: str) -> _Listing:
     marks = {"1": "train", "2": "test", "0": "train" if unused == "train" else ""}
     classes = tuple(sorted(path.name.removesuffix(ending) for path in lists.glob(f"*{ending}")))
     shelf = _Shelf(root, ("videos", "hmdb51_org", "."))
-    sides: dict[str, list[tuple[str, str, Path | None]]] = {"train": [], "test": [], "": []}
+    sides: dict[str, list[Row]] = {"train": [], "test": [], "": []}
     for name in classes:
         for number, line in enumerate(_lines(lists / f"{name}{ending}"), 1):
             file, _, mark = line.rpartition(" ")
@@ -171,7 +174,7 @@ def _hmdb51(root: Path, split: int, unused: str) -> _Listing:
 
 
 def _kinetics(root: Path) -> _Listing:
-    sides = {}
+    sides: dict[str, list[Row]] = {}
     for side, names in (("train", ("train",)), ("test", ("val", "validate", "validation"))):
         path = _first_file(root, [f"{folder}{name}.csv" for folder in ("", "annotations/") for name in names])
         shelf = _Shelf(root, (*names, "replacement"))
@@ -218,9 +221,11 @@ def _folder(root: Path) -> _Listing:
     if train.is_dir() != (test is not None):
         raise InputError(f"{root} has only one side: layout folder wants train/ and test/ (or val/) together, or class folders alone")
     if test is not None:
-        sides = [[(name, path.stem, path) for name in _subfolders(side) for path in _videos(side / name)] for side in (train, test)]
-        return _Listing(tuple(_subfolders(train)), sides[0], sides[1])
-    sides = [[], []]
+        whole: list[list[Row]] = [
+            [(name, path.stem, path) for name in _subfolders(side) for path in _videos(side / name)] for side in (train, test)
+        ]
+        return _Listing(tuple(_subfolders(train)), whole[0], whole[1])
+    sides: list[list[Row]] = [[], []]
     for name in _subfolders(root):
         files = _videos(root / name)
         held_out = _held_out(name, [path.stem for path in files])
@@ -322,7 +327,7 @@ def _checked(root: Path, layout: str, split: int, listing: _Listing) -> VideoSet
     if not listing.test:
         raise InputError(f"{root} has no test clips with layout {layout}, split {split}")
 
-    def items(rows: list[tuple[str, str, Path | None]]) -> tuple[Item, ...]:
+    def items(rows: list[Row]) -> tuple[Item, ...]:
         unique = {(rank[name], stem): path for name, stem, path in rows}
         return tuple(
             Item(path, stem if layout == "ssv2" else f"{listing.classes[label]}/{stem}", label, group_of(stem))

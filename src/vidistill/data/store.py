@@ -26,6 +26,7 @@ from vidistill.files import cache_home, digest, ensure_folder, save_json, save_t
 from vidistill.types import Progress, Protocol, silent
 
 SHARD = 64  # videos per file
+AHEAD = 64  # clips decoded ahead of the one that is waited for: enough to keep the threads busy while a shard is written
 RESIDENT = 256 * 2**20  # sets up to this many bytes are kept in memory after the first read
 
 
@@ -181,10 +182,9 @@ def decode_clips(
 ) -> Generator[torch.Tensor | BadClip, None, None]:
     """Yield the clip of each video, uint8 ``[3, T, S, S]``, or why it has none, in order.
 
-    Decoding and resizing release the interpreter's lock, so threads share the cores without copying between processes; at most
-    ``2 * workers`` clips are in flight. Arguments as in :func:`prepare_clips`.
+    Decoding and resizing release the interpreter's lock, so threads share the cores without copying between processes. Arguments as in
+    :func:`prepare_clips`.
     """
-    workers = worker_count(workers)
 
     def read(item: Item) -> torch.Tensor | BadClip:
         try:
@@ -193,11 +193,11 @@ def decode_clips(
             return bad
 
     flying: deque = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(worker_count(workers)) as pool:
         try:
             for item in items:
                 flying.append(pool.submit(read, item))
-                if len(flying) == 2 * workers:
+                if len(flying) == AHEAD:
                     yield flying.popleft().result()
             while flying:
                 yield flying.popleft().result()
@@ -211,10 +211,9 @@ def _check_classes(items: Sequence[Item], kept: Sequence[Item], classes: Sequenc
     if not lost:
         return
     mine = [i for i, item in enumerate(items) if item.label == min(lost)]
-    why = f"all {{}} are bad, the first is {items[mine[0]].name}: {reasons[mine[0]]}; mend the files or choose others"
-    if not kept:
-        raise InputError(f"no video can be read: {why.format(len(items))}")
-    raise InputError(f"class {classes[min(lost)]!r} has no readable video: {why.format(len(mine))}")
+    what, count = (f"class {classes[min(lost)]!r} has no readable video", len(mine)) if kept else ("no video can be read", len(items))
+    first = f"{items[mine[0]].name}: {reasons[mine[0]]}"
+    raise InputError(f"{what}: all {count} are bad, the first is {first}; mend the files or choose others")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

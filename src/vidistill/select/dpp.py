@@ -18,10 +18,10 @@ _EPS = torch.finfo(torch.float64).eps
 def spectrum(L: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return log eigenvalues ``[G, n]`` (-inf in the padding) and eigenvectors ``[G, n, n]`` (columns) of each kernel.
 
-    Off-diagonals below float64's eps times the diagonal are set to 0 first: no eigensolver can see them, but they would make it return an
-    arbitrary, machine-dependent basis of a kernel that is the identity. Eigenvalues are floored at ``n eps`` of the largest, the accuracy
-    of the solver, so that a k beyond the numerical rank still has a distribution. Classes are grouped by size, not padded: a class's
-    eigenvectors do not depend on the others.
+    Off-diagonals below float64's eps times the diagonal count as 0: no eigensolver can see them, yet they would make it return an arbitrary,
+    machine-dependent basis of a kernel that is the identity; a kernel with nothing else gets the standard basis. Eigenvalues are floored at
+    ``n eps`` of the largest, the accuracy of the solver, so that a k beyond the numerical rank still has a distribution. Classes are grouped
+    by size, not padded: a class's eigenvectors do not depend on the others.
     """
     values = torch.full(mask.shape, -torch.inf, dtype=torch.float64, device=L.device)
     vectors = torch.zeros_like(L)
@@ -29,10 +29,14 @@ def spectrum(L: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     for n in counts.unique().tolist():
         which = (counts == n).nonzero().squeeze(1)
         block = L[which, :n, :n]
-        scale = block.diagonal(dim1=-2, dim2=-1).sqrt()
-        visible = block.abs() > _EPS * scale[:, :, None] * scale[:, None, :]
-        eigenvalues, basis = torch.linalg.eigh(block * visible)
-        floor = (n * _EPS * eigenvalues[:, -1:]).clamp(min=torch.finfo(torch.float64).tiny)
+        eigenvalues = block.diagonal(dim1=-2, dim2=-1).clone()
+        basis = torch.eye(n, dtype=torch.float64, device=L.device).repeat(len(which), 1, 1)
+        scale = eigenvalues.sqrt()
+        block = block * (block.abs() > _EPS * (scale[:, :, None] * scale[:, None, :]))
+        dense = (block.count_nonzero((-2, -1)) > n).nonzero().squeeze(1)
+        if len(dense):
+            eigenvalues[dense], basis[dense] = torch.linalg.eigh(block[dense])
+        floor = (n * _EPS * eigenvalues.amax(-1, keepdim=True)).clamp(min=torch.finfo(torch.float64).tiny)
         values[which, :n] = torch.maximum(eigenvalues, floor).log()
         vectors[which, :n, :n] = basis
     return values, vectors

@@ -208,17 +208,15 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
 def _gram(x: Tensor, scale: Tensor | None) -> Tensor:
     """Float64 Gram of one class; pairs too near for a float32 GEMM come from their difference, so that duplicates lie at distance 0."""
     x = x.float()
-    x = x - x.mean(0)
-    if scale is not None:
-        x *= scale
+    x = x - x.mean(0) if scale is None else torch.addcmul(-x.mean(0) * scale, x, scale)  # (x - mu) scale in one pass
     gram = (x @ x.T).double().cpu()
     gram = (gram + gram.T) / 2
     norms = gram.diagonal()
     sums = norms[:, None] + norms
-    near = (sums - 2 * gram < _NEAR * sums).triu(1).nonzero()
-    for i, j in (pair.unbind(1) for pair in near.split(_BLOCK)):
+    near = (sums - 2 * gram < _NEAR * sums).fill_diagonal_(False)
+    for i, j in (pair.unbind(1) for pair in near.nonzero().split(_BLOCK)):
         exact = (x[i.to(x.device)] - x[j.to(x.device)]).square_().sum(1).double().cpu()
-        gram[i, j] = gram[j, i] = (sums[i, j] - exact) / 2
+        gram[i, j] = (sums[i, j] - exact) / 2
     return gram
 
 
