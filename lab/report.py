@@ -271,5 +271,5 @@ def _svg(label: str, height: float, marks: Sequence[str]) -> str:
     width = LEFT + WIDE + 30
     style = "text{fill:currentColor;font:12px system-ui,sans-serif} .axis,.chance{stroke:currentColor;stroke-opacity:.2} "
     style += ".chance{stroke-dasharray:4 4;stroke-opacity:.6}"  # within the picture, so that a notebook shows it as the page does
-    marks = [f"<svg role='img' aria-label='{label}' viewBox='0 0 {width} {height}' width='{width}'><style>{style}</style>", *marks, "</svg>"]
-    return "\n".join(marks)
+    head = f"<svg role='img' aria-label='{label}' viewBox='0 0 {width} {height}' width='{width}'>"
+    return "\n".join([head, f"<style>{style}</style>", *marks, "</svg>"])

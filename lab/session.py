@@ -255,7 +255,7 @@ class Session:
 
     def _compressed(self, k: Mapping[str, Any], chosen: Tensor) -> Any:
         arguments = {name: k[name] for name in ("decomposition", "rank_ratio", "basis", "core_dtype")}
-        arguments |= {"reading": k["rank_reading"], "budget": k["budget_kib"] * 1024 or None}
+        arguments |= {"reading": k["reading"], "budget": k["budget_kib"] * 1024 or None}
         labels = self.latents.labels[chosen]
         key = ("compress", tuple(chosen.tolist()), *arguments.values())
         return self._answer(key, lambda: compress(self.latents.z[chosen], labels, **arguments))

@@ -3,7 +3,7 @@
 from vidistill.data.clips import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip
 from vidistill.data.knobs import KNOBS, protocol_of
 from vidistill.data.layouts import LAYOUTS, MINIUCF, Item, VideoSet, inspect, open_videos
-from vidistill.data.store import ClipStore, prepare_clips
+from vidistill.data.store import ClipStore, describe, prepare_clips
 
 __all__ = [
     "BACKENDS",
@@ -15,6 +15,7 @@ __all__ = [
     "Item",
     "VideoSet",
     "count_frames",
+    "describe",
     "frame_indices",
     "inspect",
     "inspect_files",

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from vidistill.data.clips import BadClip, is_random, pick_backend, read_clip, worker_count
-from vidistill.data.layouts import Item
+from vidistill.data.layouts import Item, VideoSet
 from vidistill.errors import InputError
 from vidistill.files import cache_home, digest, ensure_folder, save_json, save_tensors
 from vidistill.types import Progress, Protocol, silent
@@ -244,3 +244,18 @@ def _finished(folder: Path, number: int) -> dict[int, str] | None:
             return {int(row): reason for row, reason in json.loads(file.metadata()["bad"]).items()}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
+
+
+def describe(videos: VideoSet, train: ClipStore, test: ClipStore) -> dict[str, Any]:
+    """Say what a run read, for its report: where from, how many clips, which were skipped and why, and the protocol they were cut by."""
+    return {
+        "root": str(videos.root),
+        "layout": videos.layout,
+        "split": videos.split,
+        "classes": list(videos.classes),
+        "train": len(train),
+        "test": len(test),
+        "backend": train.backend,
+        "skipped": [*train.skipped, *test.skipped],
+        "protocol": train.protocol.as_dict(),
+    }

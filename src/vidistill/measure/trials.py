@@ -54,15 +54,24 @@ def run_trials(
     return table
 
 
-def summarise(table: Mapping[str, list[dict[str, Any]]], control: str, metric: str = "top1", also: Sequence[str] = ()) -> list[dict]:
-    """Return one row per arm: interval of ``metric`` over seeds, paired difference to ``control``, intervals of the metrics in ``also``.
+def summarise(
+    table: Mapping[str, list[dict[str, Any]]],
+    control: str,
+    metric: str = "top1",
+    also: Sequence[str] = (),
+    first: Sequence[str] = (),
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Return one row per arm of a report.
 
-    Each row has ``name``, ``accuracy`` (the interval of ``metric``), ``against_<control>`` and one interval per name in ``also``.
+    Each row has ``name``, ``accuracy`` (the interval of ``metric`` over seeds), ``against_<control>`` (the interval of the paired
+    differences), one interval per name in ``also``, the value of the first seed per name in ``first``, and the arm's ``facts``.
     """
     against = [trial[metric] for trial in table[control]]
     rows = []
     for name, trials in table.items():
         values = [trial[metric] for trial in trials]
         row = {"name": name, "accuracy": interval(values), f"against_{control}": paired(values, against)}
-        rows.append(row | {other: interval([trial[other] for trial in trials]) for other in also})
+        row |= {other: interval([trial[other] for trial in trials]) for other in also}
+        rows.append(row | {part: trials[0][part] for part in first} | dict((facts or {}).get(name, {})))
     return rows

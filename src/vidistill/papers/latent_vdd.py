@@ -20,7 +20,7 @@ from vidistill import __version__
 from vidistill.codec import encode_store, load_codec, pack, unpack
 from vidistill.compress import compress, load_distilled, save_distilled, spectrum
 from vidistill.data import KNOBS as CLIP_KNOBS
-from vidistill.data import VideoSet, prepare_clips, protocol_of
+from vidistill.data import VideoSet, describe, prepare_clips, protocol_of
 from vidistill.errors import InputError
 from vidistill.files import ensure_folder
 from vidistill.knobs import Knob, Knobs
@@ -45,6 +45,8 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes 
     "full-data": ("reference", {}),  # real pixels, no codec
 }
 EQUAL_BYTES = ("svd", "whole-set")
+SHOWN = ("bytes", "error", "psnr", "ranks", "clips")  # of the first seed
+HOW = ("decomposition", "rank_ratio", "reading", "basis", "core_dtype")  # the knobs of step 4
 
 KNOBS = Knobs(
     "latent_vdd",
@@ -57,16 +59,13 @@ KNOBS = Knobs(
     Knob("kernel", "rbf-median", "similarity of two clips", choices=KERNELS, symbol="L", source="LVDD Eq. 2", group="selection"),
     Knob("bandwidth", 1.0, "kernel width, in median distances", low=0.05, high=10, step=0.05, source="ours", group="selection"),
     Knob("instances", 24, "clips kept per class", low=1, high=10000, symbol="k", unit="clips", source="LVDD 4.1, IPC 1", group="selection"),
-    Knob("decomposition", "st-hosvd", "tensor decomposition of the latents", choices=("st-hosvd", "hooi", "svd"), source="official: HOOI",
-         group="compression"),
-    Knob("rank_ratio", 0.75, "share of each mode that is kept", low=0, high=1, open_low=True, step=0.05, symbol="r", source="LVDD Table 3",
+    Knob("decomposition", "st-hosvd", "which decomposition", choices=("st-hosvd", "hooi", "svd"), source="official", group="compression"),
+    Knob("rank_ratio", 0.75, "share of each mode that is kept", low=0, high=1, open_low=True, step=0.05, symbol="r", source="Table 3",
          equation=r"\hat z = G \times_T U_T \times_H U_H \times_W U_W", group="compression"),
-    Knob("rank_reading", "per-mode", "what the ratio counts", choices=("per-mode", "per-parameter"), source="official: per mode",
-         group="compression"),
+    Knob("reading", "per-mode", "what the ratio counts", choices=("per-mode", "per-parameter"), source="official", group="compression"),
     Knob("basis", "shared", "clips that share factors", choices=("shared", "class", "chunk"), source="official", group="compression"),
     Knob("core_dtype", "int8", "format of the cores", choices=("fp32", "fp16", "int8"), source="official: fp32", group="compression"),
-    Knob("budget_kib", 0, "size of cores and factors, 0 follows the rank ratio", low=0, high=2**21, unit="KiB", source="ours",
-         group="compression"),
+    Knob("budget_kib", 0, "size of cores and factors, 0 follows r", low=0, high=2**21, unit="KiB", source="ours", group="compression"),
     *STUDENT_KNOBS,
     Knob("arms", "all", "all, or a comma list of: " + " ".join(ARMS), source="controls come with the method", group="controls"),
 )  # fmt: skip
@@ -76,10 +75,8 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     """Distil ``videos`` into ``out/distilled.safetensors`` and score it beside every control.
 
     Args:
-        values: knob values; what is missing takes its default.
-        videos: the data set, with its official split.
         out: folder; ``parts/`` in it keeps each finished arm and seed, so that an interrupted run resumes with the same result.
-        device: torch device of codec and students. seed: repetition s uses ``seed + s`` for its selection and its network.
+        seed: repetition s uses ``seed + s`` for its selection and its network.
         progress: ``progress(stage, done, total)``; raise ``Cancelled`` in it to stop.
 
     Raises:
@@ -89,12 +86,10 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     names = pick_arms(k["arms"], ARMS, always=("method", "random"))  # a number never stands without its control
     if k["selector"] != "all":
         check_k(k["instances"], [sum(item.label == label for item in videos.train) for label in range(len(videos.classes))], videos.classes)
-    parts = ensure_folder(ensure_folder(out) / "parts")
-
+    parts = ensure_folder(out / "parts")
     # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
-    protocol = protocol_of(k)
-    train = prepare_clips(videos.train, videos.classes, protocol, "train", seed=seed, progress=progress)
-    test = prepare_clips(videos.test, videos.classes, protocol, "test", seed=seed, backend=train.backend, progress=progress)
+    train = prepare_clips(videos.train, videos.classes, protocol_of(k), "train", seed=seed, progress=progress)
+    test = prepare_clips(videos.test, videos.classes, protocol_of(k), "test", seed=seed, backend=train.backend, progress=progress)
 
     # 2. Latents z = E(x), and D as the file will carry it (Eq. 8): students see only what the file itself decodes to.
     codec = load_codec(k["codec"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32")
@@ -106,17 +101,14 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         # 3. S ~ k-DPP(L) within each class (Eq. 2-3), or a control's own choice.
         picked = select(z, selector=arm["selector"], kernel=arm["kernel"], bandwidth=arm["bandwidth"], k=arm["instances"], seed=seed)
         kept = z.take(picked.index)
-
         # 4. z ~ G x_T U_T x_H U_H x_W U_W (Eq. 5-7), cores quantised. 5. One file: cores, factors, decoder, labels.
-        # fmt: off
-        def store(budget: int | None) -> tuple[Any, dict[str, int]]:
-            tucker = compress(kept.z, kept.labels, decomposition=arm["decomposition"], rank_ratio=arm["rank_ratio"],
-                              reading=arm["rank_reading"], basis=arm["basis"], core_dtype=arm["core_dtype"], budget=budget)
-            meta = {"paper": "latent_vdd", "selector": arm["selector"], "kernel": arm["kernel"], "seed": seed}
-            return tucker, save_distilled(path, tucker, labels=kept.labels, classes=z.classes, names=(), frames=z.frames,
-                                          codec_record=record, codec_tensors=packed, protocol=protocol.as_dict(), meta=meta)
+        facts: dict[str, Any] = {"labels": kept.labels, "classes": z.classes, "names": (), "frames": z.frames}
+        facts |= {"protocol": train.protocol.as_dict(), "meta": {"selector": arm["selector"], "kernel": arm["kernel"], "seed": seed}}
 
-        # fmt: on
+        def store(budget: int | None) -> tuple[Any, dict[str, int]]:
+            tucker = compress(kept.z, kept.labels, budget=budget, **{knob: arm[knob] for knob in HOW})
+            return tucker, save_distilled(path, tucker, codec_record=record, codec_tensors=packed, **facts)
+
         tucker, size = store(arm["budget_kib"] * 1024 or None)
         if limit is not None:  # equal bytes: the same file length, decoder and labels included; 64 bytes are spared for the header's digits
             tucker, size = store(limit - 64 - (size["total"] - size["core"] - size["factors"]))
@@ -124,7 +116,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         return found | {"kernel": picked.diagnostics, "picked": picked.index.tolist()}
 
     limit, notes = distil(k, seed, out / "distilled.safetensors")["bytes"]["total"], []
-    for name in [name for name in names if name in EQUAL_BYTES]:
+    for name in sorted(set(EQUAL_BYTES) & set(names)):
         try:
             distil(k | ARMS[name][1], seed, parts / "now.safetensors", limit)
         except InputError as error:  # so few bytes that not even rank 1 fits
@@ -144,20 +136,15 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
                             steps=k["steps"], seed=seed, device=device, progress=alive)  # fmt: skip
         return part | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
 
-    data_key = [train.key, test.key, codec.fingerprint, device, __version__]
-    special = (*EQUAL_BYTES, "full-data")  # every other arm is its knobs, whatever its name
-    keys = {name: [data_key, k | ARMS[name][1] | {"arms": "", "seeds": 0}, name if name in special else ""] for name in names}
+    inputs, special = [train.key, test.key, codec.fingerprint, device, __version__], (*EQUAL_BYTES, "full-data")
+    keys = {name: [inputs, k | ARMS[name][1] | {"arms": "", "seeds": 0}, name if name in special else ""] for name in names}
     table = run_trials(score, keys, range(seed, seed + k["seeds"]), parts, progress)
     (parts / "now.safetensors").unlink(missing_ok=True)
 
-    rows = summarise(table, control="random", also=("top5", "mean_class"))
-    arms = []
-    for row in rows:
-        role, changes = ARMS[row["name"]]
-        first = {part: table[row["name"]][0][part] for part in ("bytes", "error", "psnr", "ranks", "clips")}
-        arms.append(row | {"role": role} | first | {part: (k | changes)[part] for part in ("selector", "kernel")})
+    facts = {name: {"role": ARMS[name][0]} | {fact: (k | ARMS[name][1])[fact] for fact in ("selector", "kernel")} for name in table}
+    arms = summarise(table, control="random", also=("top5", "mean_class"), first=SHOWN, facts=facts)
     lamps = {name: trials[0]["kernel"] for name, trials in table.items() if trials[0]["kernel"]}
-    notes += [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp.get("note")]
-    data = {"root": str(videos.root), "layout": videos.layout, "split": videos.split, "classes": list(videos.classes),
-            "train": len(train), "test": len(test), "backend": train.backend, "skipped": [*train.skipped, *test.skipped], "protocol": vars(protocol)}  # fmt: skip
-    return Report("latent_vdd", k, data, arms, notes, {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record})
+    notes += [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp["note"]]
+    return Report(
+        "latent_vdd", k, describe(videos, train, test), arms, notes, {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record}
+    )

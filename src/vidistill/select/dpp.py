@@ -18,10 +18,10 @@ _EPS = torch.finfo(torch.float64).eps
 def spectrum(L: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return log eigenvalues ``[G, n]`` (-inf in the padding) and eigenvectors ``[G, n, n]`` (columns) of each kernel.
 
-    Off-diagonals below float64's eps times the diagonal count as 0: no eigensolver can see them, yet they would make it return an arbitrary,
-    machine-dependent basis of a kernel that is the identity; a kernel with nothing else gets the standard basis. Eigenvalues are floored at
-    ``n eps`` of the largest, the accuracy of the solver, so that a k beyond the numerical rank still has a distribution. Classes are grouped
-    by size, not padded: a class's eigenvectors do not depend on the others.
+    Off-diagonals below float64's eps times the diagonal count as 0: no eigensolver can see them, yet they would make it return an
+    arbitrary, machine-dependent basis of a kernel that is the identity; a kernel with nothing else gets the standard basis. Eigenvalues are
+    floored at ``n eps`` of the largest, the accuracy of the solver, so that a k beyond the numerical rank still has a distribution. Classes
+    are grouped by size, not padded: a class's eigenvectors do not depend on the others.
     """
     values = torch.full(mask.shape, -torch.inf, dtype=torch.float64, device=L.device)
     vectors = torch.zeros_like(L)
