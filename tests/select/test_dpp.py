@@ -8,6 +8,7 @@ import torch
 
 from vidistill.rng import stream
 from vidistill.select.dpp import greedy_map, log_esp, marginals, sample_kdpp, spectrum
+from vidistill.select.kernels import class_grams, kernel
 
 
 def random_kernel(n, seed, rank=None):
@@ -78,6 +79,26 @@ def test_identity_kernel_gives_uniform_subsets():
     torch.testing.assert_close(
         marginals(torch.eye(n, dtype=torch.float64)[None], torch.ones(1, n, dtype=torch.bool), k)[0], torch.full((n,), k / n).double()
     )
+
+
+def test_the_official_kernel_keeps_near_duplicates_as_often_as_chance_and_the_median_kernel_does_not():
+    """Spec 5.1 (1): N = 100, D = 12,544, rank-60 factors and noise, one near-duplicate pair, k = 24."""
+    n, k, draws = 100, 24, 1000
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 60, generator=g) @ torch.randn(60, 12544, generator=g) + torch.randn(n, 12544, generator=g)
+    x[1] = x[0] + 3.3 * torch.randn(12544, generator=g)
+    grams = class_grams(x, torch.zeros(n, dtype=torch.int64))
+    together = {}
+    for name in ("official", "rbf-median"):
+        picks = sample_kdpp(kernel(grams, name), grams.mask, k, [stream(0, name)], draws)[0]
+        inclusion = torch.bincount(picks.flatten(), minlength=n) / draws
+        together[name] = ((picks == 0).any(-1) & (picks == 1).any(-1)).double().mean().item()
+        if name == "official":
+            chi2 = ((inclusion - k / n) ** 2 / (k / n * (1 - k / n) / draws)).sum().item()
+            assert abs(chi2 - (n - 1)) < 4 * math.sqrt(2 * n)  # the spread of uniform subsets, neither more nor less
+    chance = k * (k - 1) / (n * (n - 1))
+    assert abs(together["official"] - chance) < 4 * math.sqrt(chance / draws)
+    assert together["rbf-median"] < chance / 2
 
 
 def test_a_class_draws_the_same_alone_and_among_others():

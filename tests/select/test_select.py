@@ -117,6 +117,13 @@ def test_bad_input_is_one_clear_line(words, line):
     assert "\n" not in str(error.value)
 
 
+def test_broken_latents_are_refused():
+    z = latents((50, 50))
+    z.z[70, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="NaN or infinite values, first among clips 64 to 99"):
+        select(z, selector="dpp", k=3)
+
+
 def test_a_class_without_clips_is_named():
     z = latents((5, 5))
     with pytest.raises(InputError, match="class 'z' has 0"):

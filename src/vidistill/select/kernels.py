@@ -64,6 +64,9 @@ def feature_scale(x: Tensor) -> Tensor:
 
     Returns:
         float32 ``[D]`` on the device of ``x``.
+
+    Raises:
+        InputError: the latents hold NaN or infinite values.
     """
     x = x.flatten(1)
     shift = x[:_BLOCK].float().mean(0)  # an origin near the data keeps the float32 squares small
@@ -73,6 +76,12 @@ def feature_scale(x: Tensor) -> Tensor:
         moved = rows.float() - shift
         total += moved.sum(0)
         square += moved.square_().sum(0)
+    if not torch.isfinite(square).all():
+        broken = [i for i, rows in enumerate(x.split(_BLOCK)) if not torch.isfinite(rows).all()]
+        first = broken[0] * _BLOCK
+        raise InputError(
+            f"latents hold NaN or infinite values, first among clips {first} to {min(first + _BLOCK, len(x)) - 1}: encode again in fp32"
+        )
     mean = total / len(x)
     variance = (square / len(x) - mean**2).clamp(min=0)
     constant = variance <= 1e-12 * (square / len(x) + shift.double() ** 2)

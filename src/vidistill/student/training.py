@@ -168,8 +168,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": 0.0, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Take one step with each group's ``lr``."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take one step with each group's ``lr``; ``closure`` is not used."""
         for group in self.param_groups:
             for weight in group["params"]:
                 speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
@@ -208,8 +208,8 @@ def _reader(video: Any, device: str) -> Callable[[Tensor], Tensor]:
     if isinstance(video, Tensor):
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[1] != 3:
             raise InputError(f"clips must be uint8 [N, 3, T, S, S]; got {video.dtype} {tuple(video.shape)}")
-        held = video.to(device)
-        return lambda index: held[index.to(held.device)]
+        held = video.to(device, memory_format=torch.channels_last_3d)
+        return lambda index: held.index_select(0, index.to(held.device))
     read = getattr(video, "batch", video)
     return lambda index: read(index).to(device)
 
@@ -259,8 +259,9 @@ def _one_cycle(step: int, steps: int) -> float:
 
 def _float(clips: Tensor, protocol: str) -> Tensor:
     """Normalise uint8 clips; channels last, which is the faster layout for 3-D convolutions with few channels (bench_student.py)."""
-    mean, std = (torch.tensor(v, device=clips.device).view(3, 1, 1, 1) for v in (MEAN, STD))
-    x = clips.to(torch.float32, memory_format=torch.channels_last_3d).sub_(255 * mean).div_(255 * std)
+    mean, std = (torch.tensor(v, device=clips.device).repeat(clips.shape[-1]) for v in (MEAN, STD))
+    rows = clips.permute(0, 2, 3, 4, 1).flatten(3)  # [B, T, H, W 3]: whole rows at once, three channels alone do not fill a vector unit
+    x = torch.addcmul(-mean / std, rows.float(), 1 / (255 * std)).unflatten(3, (-1, 3)).permute(0, 4, 1, 2, 3)
     return (x - x.mean()) / x.std() if protocol == "lvdd" else x
 
 
