@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= runs/demo
+ARMS   ?= dpp-official,svd,official-store,whole-set,full-data
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format lab doctor bench notebooks clean
@@ -19,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## install, run the main job on the embedded clips, print the result table
-	$(BIN)/vidistill run latent_vdd --preset quick --out $(OUT)
+	$(BIN)/vidistill run latent_vdd --preset quick --set instances=5 --set steps=60 --set arms=$(ARMS) --out $(OUT)
 
 test: $(STAMP) lint  ## lint, types and every test (the test command that CI runs)
 	$(BIN)/python -m pytest

@@ -20,10 +20,11 @@ def test_each_trial_runs_once_and_equal_keys_share(tmp_path):
         return {"top1": float(seed)}
 
     keys = {"a": "same", "b": "same", "c": "other"}
-    first = run_trials(score, keys, [0, 1], tmp_path)
+    first, notes = run_trials(score, keys, [0, 1], tmp_path)
+    assert not notes
     assert calls == [("a", 0), ("a", 1), ("c", 0), ("c", 1)]
     assert first["a"] == first["b"] == [{"top1": 0.0}, {"top1": 1.0}]
-    assert run_trials(score, keys, [0, 1], tmp_path) == first
+    assert run_trials(score, keys, [0, 1], tmp_path) == (first, [])
     assert len(calls) == 4
 
 
@@ -42,6 +43,19 @@ def test_a_trial_that_was_cancelled_leaves_nothing_and_the_rest_stays(tmp_path):
     with pytest.raises(Cancelled):
         run_trials(score, {"a": 0, "b": 1}, [0], tmp_path, stop_at_three)
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_an_optional_arm_that_is_refused_is_left_out_with_the_reason(tmp_path):
+    def score(name, seed, alive):
+        if name == "svd":
+            raise InputError("a budget of 5 bytes is too small")
+        return {"top1": 1.0}
+
+    table, notes = run_trials(score, {"a": 0, "svd": 1}, [0, 1], tmp_path, optional=("svd",))
+    assert table == {"a": [{"top1": 1.0}, {"top1": 1.0}]}
+    assert notes == ["svd: left out, a budget of 5 bytes is too small"]
+    with pytest.raises(InputError, match="too small"):
+        run_trials(score, {"svd": 1}, [0], tmp_path)
 
 
 def test_differences_are_paired_by_seed():

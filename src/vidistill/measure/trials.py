@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidistill.errors import choose
+from vidistill.errors import InputError, choose
 from vidistill.files import digest, load_json, save_json
 from vidistill.measure.intervals import interval, paired
 from vidistill.types import Progress, silent
@@ -28,7 +28,8 @@ def run_trials(
     seeds: Sequence[int],
     folder: Path,
     progress: Progress = silent,
-) -> dict[str, list[dict[str, Any]]]:
+    optional: Collection[str] = (),
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Call ``score(arm, seed, alive)`` for every arm and seed, once each; a result already on disk is read instead.
 
     Args:
@@ -38,20 +39,32 @@ def run_trials(
         seeds: the repetitions, paired over arms.
         folder: holds ``<digest of key and seed>.json`` for each finished trial, written atomically.
         progress: called with stage ``"trials"``.
+        optional: arms that are left out, with a note, when ``score`` refuses them with an ``InputError``.
 
     Returns:
-        ``{arm: [result of seeds[0], result of seeds[1], ...]}``.
+        ``{arm: [result of seeds[0], result of seeds[1], ...]}``, and one line per arm that was left out.
+
+    Raises:
+        InputError: an arm that is not optional was refused.
     """
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in keys}
+    refused: dict[str, str] = {}
     plan = [(name, seed) for name in keys for seed in seeds]
     for done, (name, seed) in enumerate(plan):
         progress("trials", done, len(plan))
         path = folder / f"{digest([keys[name], seed])}.json"
-        if not path.exists():
-            save_json(path, score(name, seed, lambda *_, done=done: progress("trials", done, len(plan))))
-        table[name].append(load_json(path))
+        try:
+            if name not in refused and not path.exists():
+                save_json(path, score(name, seed, lambda *_, done=done: progress("trials", done, len(plan))))
+        except InputError as error:
+            if name not in optional:
+                raise
+            refused[name] = str(error)
+        if name not in refused:
+            table[name].append(load_json(path))
     progress("trials", len(plan), len(plan))
-    return table
+    kept = {name: trials for name, trials in table.items() if name not in refused}
+    return kept, [f"{name}: left out, {reason}" for name, reason in refused.items()]
 
 
 def summarise(

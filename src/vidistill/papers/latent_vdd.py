@@ -4,15 +4,15 @@ r"""Latent Video Dataset Distillation (LVDD, arXiv 2504.17132), whole and from t
 
     E, D            VAE encoder and decoder; z in [N, C, T, H, W]                                        (paper 3.1)
     L_ij            kernel between clips i and j of one class; P(S) ~ det(L_S), |S| = k                  (Eq. 2, 3)
-    r               rank ratio: mode of size d keeps max(1, int(r d)) components                         (Eq. 5-7)
-    z_hat           G x_T U_T x_H U_H x_W U_W
-    q, s            w ~ s q, int8 q with one scale s per output channel (decoder) or core slot           (Eq. 8)
+    r               rank ratio: mode of size d keeps max(1, int(r d)); z_hat = G x_T U_T x_H U_H x_W U_W (Eq. 5-7)
+    w ~ s q         int8 q with one scale s per output channel (decoder) or core slot                    (Eq. 8)
 
 Every number stands beside its controls: random clips at equal bytes first of all, for the published kernel is the identity.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from vidistill.codec import encode_store, load_codec, pack, unpack
 from vidistill.compress import compress, load_distilled, save_distilled, spectrum
 from vidistill.data import KNOBS as CLIP_KNOBS
 from vidistill.data import VideoSet, describe, prepare_clips, protocol_of
-from vidistill.errors import InputError
-from vidistill.files import ensure_folder
+from vidistill.files import ensure_folder, file_digest
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import accuracy, pick_arms, psnr, run_trials, summarise
 from vidistill.select import KERNELS, SELECTORS, check_k, select
@@ -47,6 +46,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes 
 EQUAL_BYTES = ("svd", "whole-set")
 SHOWN = ("bytes", "error", "psnr", "ranks", "clips")  # of the first seed
 HOW = ("decomposition", "rank_ratio", "reading", "basis", "core_dtype")  # the knobs of step 4
+TRAIN = ("student", "width", "protocol", "steps", "batch")  # and of step 7
 
 KNOBS = Knobs(
     "latent_vdd",
@@ -87,6 +87,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     if k["selector"] != "all":
         check_k(k["instances"], [sum(item.label == label for item in videos.train) for label in range(len(videos.classes))], videos.classes)
     parts = ensure_folder(out / "parts")
+    now = parts / "now.safetensors"  # the file of the trial that runs
     # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
     train = prepare_clips(videos.train, videos.classes, protocol_of(k), "train", seed=seed, progress=progress)
     test = prepare_clips(videos.test, videos.classes, protocol_of(k), "test", seed=seed, backend=train.backend, progress=progress)
@@ -103,7 +104,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         kept = z.take(picked.index)
         # 4. z ~ G x_T U_T x_H U_H x_W U_W (Eq. 5-7), cores quantised. 5. One file: cores, factors, decoder, labels.
         facts: dict[str, Any] = {"labels": kept.labels, "classes": z.classes, "names": (), "frames": z.frames}
-        facts |= {"protocol": train.protocol.as_dict(), "meta": {"selector": arm["selector"], "kernel": arm["kernel"], "seed": seed}}
+        facts |= {"protocol": train.protocol.as_dict(), "meta": {"selector": arm["selector"], "kernel": arm["kernel"]}}
 
         def store(budget: int | None) -> tuple[Any, dict[str, int]]:
             tucker = compress(kept.z, kept.labels, budget=budget, **{knob: arm[knob] for knob in HOW})
@@ -115,31 +116,30 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         found = {"bytes": size, "error": tucker.error(kept.z), "ranks": list(tucker.ranks), "clips": len(kept)}
         return found | {"kernel": picked.diagnostics, "picked": picked.index.tolist()}
 
-    limit, notes = distil(k, seed, out / "distilled.safetensors")["bytes"]["total"], []
-    for name in sorted(set(EQUAL_BYTES) & set(names)):
-        try:
-            distil(k | ARMS[name][1], seed, parts / "now.safetensors", limit)
-        except InputError as error:  # so few bytes that not even rank 1 fits
-            notes.append(f"{name}: left out, {error}")
-            names.remove(name)
+    limit = distil(k, seed, out / "distilled.safetensors")["bytes"]["total"]
+
+    @lru_cache(maxsize=1)  # herding, k-center, all ... write the same file whatever the seed
+    def decoded(sha256: str) -> tuple[Any, Any]:
+        stored = load_distilled(now)
+        return decoder.decode(stored.z, stored.frames), stored.labels  # 6. x_hat = D(z_hat)
 
     def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         if name == "full-data":
             pixels, labels, part = train, train.labels, dict.fromkeys(("bytes", "error", "ranks", "kernel", "psnr")) | {"clips": len(train)}
         else:
-            part = distil(k | ARMS[name][1], seed, parts / "now.safetensors", limit if name in EQUAL_BYTES else None)
-            stored = load_distilled(parts / "now.safetensors")
-            pixels, labels = decoder.decode(stored.z, stored.frames), stored.labels  # 6. x_hat = D(z_hat)
+            part = distil(k | ARMS[name][1], seed, now, limit if name in EQUAL_BYTES else None)
+            pixels, labels = decoded(file_digest(now))
             part["psnr"] = psnr(pixels.cpu(), train.batch(part["picked"])).mean().item()
         # 7. Students learn from decoded pixels and are tested on real ones.
-        net = train_student(pixels, labels, classes=len(z.classes), student=k["student"], width=k["width"], protocol=k["protocol"],
-                            steps=k["steps"], seed=seed, device=device, progress=alive)  # fmt: skip
+        net = train_student(
+            pixels, labels, classes=len(z.classes), seed=seed, device=device, progress=alive, **{knob: k[knob] for knob in TRAIN}
+        )
         return part | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
 
     inputs, special = [train.key, test.key, codec.fingerprint, device, __version__], (*EQUAL_BYTES, "full-data")
     keys = {name: [inputs, k | ARMS[name][1] | {"arms": "", "seeds": 0}, name if name in special else ""] for name in names}
-    table = run_trials(score, keys, range(seed, seed + k["seeds"]), parts, progress)
-    (parts / "now.safetensors").unlink(missing_ok=True)
+    table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), parts, progress, optional=EQUAL_BYTES)
+    now.unlink(missing_ok=True)
 
     facts = {name: {"role": ARMS[name][0]} | {fact: (k | ARMS[name][1])[fact] for fact in ("selector", "kernel")} for name in table}
     arms = summarise(table, control="random", also=("top5", "mean_class"), first=SHOWN, facts=facts)
