@@ -247,3 +247,19 @@ def test_fast_trains_every_weight_exactly_once(student):
     held = [weight for optimiser in _optimisers(net, "fast", 0.05) for group in optimiser.param_groups for weight in group["params"]]
     assert {id(weight) for weight in held} == {id(weight) for weight in net.parameters()}
     assert len(held) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(40, 0.05), (80, 0.05), (400, 0.01)])
+def test_fast_lowers_its_rate_in_long_runs(monkeypatch, steps, rate):
+    """At a rate of 0.05 a run of 300 steps fell apart on real clips."""
+    seen = []
+
+    def spy(net, protocol, lr):
+        seen.append(lr)
+        raise Cancelled
+
+    monkeypatch.setattr("vidistill.student.training._optimisers", spy)
+    video, labels = clips(1)
+    with pytest.raises(Cancelled):
+        train(video, labels, steps=steps)
+    assert seen == [pytest.approx(rate)]
