@@ -100,8 +100,10 @@ class Knob:
         try:
             return self.check(int(text) if isinstance(self.default, int) else float(text))
         except ValueError as error:
-            raise error if isinstance(error, InputError) else InputError(
-                f"knob {self.name}={text!r} is not allowed: it must be {self.limits()}"
+            raise (
+                error
+                if isinstance(error, InputError)
+                else InputError(f"knob {self.name}={text!r} is not allowed: it must be {self.limits()}")
             ) from None
 
 
