@@ -20,7 +20,7 @@ def tracked(*folders: str) -> list[Path]:
 
 
 def test_every_folder_with_code_is_a_package():
-    folders = {path.parent for base in ("src/vidistill", "lab", "widgets") for path in (ROOT / base).rglob("*.py")}
+    folders = {path.parent for base in ("src/vidistill", "lab", "widgets") for path in (ROOT / base).rglob("__init__.py")}
     dotted = set()
     for folder in folders:
         relative = folder.relative_to(ROOT)
