@@ -29,7 +29,7 @@ def write_report(out: str | Path, report: Report) -> dict[str, Any]:
     value = {"schema": SCHEMA, **report.as_dict()}
     save_json(Path(out) / "report.json", value)
     page = html_page(value)
-    write_atomic(Path(out) / "report.html", lambda temporary: temporary.write_text(page, encoding="utf-8") and None)
+    write_atomic(Path(out) / "report.html", lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return value
 
 

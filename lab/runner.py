@@ -211,11 +211,11 @@ def run_notebook(
                 raise RunFailed(f"{path.name} wrote a result that is not JSON: {error}") from None
         except RunFailed as error:
             if executed.is_file():
-                write_atomic(failed, lambda temporary: shutil.copyfile(executed, temporary) and None)
+                write_atomic(failed, lambda temporary: shutil.copyfile(executed, temporary))
                 raise RunFailed(f"{error}; what ran is in {failed}") from None
             raise
-        write_atomic(output, lambda temporary: shutil.copyfile(executed, temporary) and None)
-        write_atomic(sidecar, lambda temporary: shutil.copyfile(written, temporary) and None)
+        write_atomic(output, lambda temporary: shutil.copyfile(executed, temporary))
+        write_atomic(sidecar, lambda temporary: shutil.copyfile(written, temporary))
     seconds = round(time.perf_counter() - start, 3)
     paths = {"notebook": str(path), "output": str(output), "sidecar": str(sidecar)}
     return {**paths, "parameters": values, "seconds": seconds, "result": result}

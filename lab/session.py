@@ -265,7 +265,8 @@ class Session:
         return self._answer(("pack", part, dtype), lambda: pack(self.codec, part, dtype))
 
     def _decoder(self, k: Mapping[str, Any]) -> Codec:
-        return self._answer(("decoder", k["codec_part"], k["codec_dtype"]), lambda: unpack(*self._packed(k), device=str(self.codec.device)))
+        tensors, record = self._packed(k)
+        return self._answer(("decoder", k["codec_part"], k["codec_dtype"]), lambda: unpack(tensors, record, device=self.codec.device))
 
     def _stored(self, k: Mapping[str, Any], chosen: Tensor, seed: int) -> dict[str, int]:
         """Exact bytes: the file is written, and measured."""

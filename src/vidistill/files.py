@@ -47,7 +47,7 @@ def ensure_folder(path: str | Path) -> Path:
     return path
 
 
-def write_atomic(path: str | Path, fill: Callable[[Path], None]) -> int:
+def write_atomic(path: str | Path, fill: Callable[[Path], object]) -> int:
     """Let ``fill(temporary_path)`` write a file, then move it to ``path`` in one step; return its length in bytes.
 
     Raises:
@@ -73,7 +73,7 @@ def write_atomic(path: str | Path, fill: Callable[[Path], None]) -> int:
 def save_json(path: str | Path, value: Any) -> int:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def load_json(path: str | Path) -> Any:
@@ -96,7 +96,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata
 
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     payload = save(plain, metadata=dict(metadata or {}))
-    return write_atomic(path, lambda temporary: temporary.write_bytes(payload) and None)
+    return write_atomic(path, lambda temporary: temporary.write_bytes(payload))
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

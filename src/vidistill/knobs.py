@@ -135,7 +135,7 @@ class Knobs(Mapping[str, Knob]):
     def __len__(self) -> int:
         return len(self._knobs)
 
-    def resolve(self, *layers: Mapping[str, Any]) -> dict[str, Value]:
+    def resolve(self, *layers: Mapping[str, Any]) -> dict[str, Any]:
         """Return every knob's value: the defaults, overridden by each layer in turn (preset first, then the user's own).
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -23,9 +23,9 @@ class Clips(Protocol):
     """What is asked of a store of decoded clips (``vidistill.data.ClipStore`` is one)."""
 
     labels: Tensor
-    names: Sequence[str]
-    groups: Sequence[str]
-    classes: Sequence[str]
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
     key: str
 
     def __len__(self) -> int: ...
