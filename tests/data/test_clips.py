@@ -95,6 +95,7 @@ KINDS = {
     "b_frames.avi": {"codec": "mpeg4", "b_frames": 2},  # open GOPs and missing time stamps: where decord's own seeks go wrong
     "open_gop.mp4": {"codec": "mpeg4", "b_frames": 2, "gop": 7},
     "vp9.webm": {"codec": "libvpx-vp9"},
+    **{f"narrow_{width}.mp4": {"width": width, "height": 48} for width in (32, 40, 48, 56)},  # decord takes row padding for a channel
 }
 
 
