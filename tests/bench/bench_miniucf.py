@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--codec", choices=("sd", "tiny"), default="sd")
     parser.add_argument("--instances", type=int, default=24)
+    parser.add_argument("--selector", default="dpp", help="all: keep every clip, the largest set a run ever decodes")
     parser.add_argument("--share", type=float, default=1.0, help="share of the 4,662 clips, for a trial")
     args = parser.parse_args()
 
@@ -91,7 +92,7 @@ def main() -> None:
         begin = now = time.perf_counter()
         z = encode_store(codec, clips, cache=Path(folder) / "cache")
         now = lap("encode", now)
-        kept = z.take(select(z, selector="dpp", kernel="rbf-median", k=args.instances, seed=0).index)
+        kept = z.take(select(z, selector=args.selector, kernel="rbf-median", k=args.instances, seed=0).index)
         now = lap("select", now)
         tucker = compress(kept.z, kept.labels, rank_ratio=0.75, core_dtype="int8")
         now = lap("compress", now)
@@ -102,14 +103,14 @@ def main() -> None:
         now = lap("store", now)
         stored = load_distilled(path)
         decoder = unpack(stored.codec_tensors, stored.codec, device=args.device)
-        for start in range(0, len(stored.z), 64):
-            decoder.decode(stored.z[start : start + 64], stored.frames)
+        pixels = decoder.decode(stored.z, stored.frames)  # whole, as a run hands it to its students
         lap("decode", now)
 
     json.dump(
         {
             "clips": len(clips),
             "kept": len(kept),
+            "pixels_MiB": pixels.numel() // 2**20,
             "codec": args.codec,
             "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
             "seconds": seconds | {"total": round(time.perf_counter() - begin, 2)},

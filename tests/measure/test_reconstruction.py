@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidistill.errors import InputError
-from vidistill.measure import psnr, relative_error
+from vidistill.measure import mean_psnr, psnr, relative_error
 
 
 def test_psnr_of_a_constant_offset():
@@ -55,3 +55,17 @@ def test_relative_error_of_half_precision_does_not_overflow():
 def test_bad_input_is_one_clear_line(call, said):
     with pytest.raises(InputError, match=said):
         call()
+
+
+def test_mean_psnr_fetches_slices_and_keeps_the_pairing():
+    clips = torch.randint(0, 256, (150, 3, 2, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    index = list(range(149, -1, -1))
+    asked = []
+
+    def originals(rows):
+        asked.append(len(rows))
+        return (clips[rows].int() + 1).clamp(max=255).to(torch.uint8)
+
+    found = mean_psnr(clips[index], originals, index)
+    assert asked == [64, 64, 22]
+    assert found == pytest.approx(psnr(clips, (clips.int() + 1).clamp(max=255).to(torch.uint8)).mean().item(), abs=1e-4)

@@ -141,10 +141,15 @@ class Codec:
         B, H, W = len(z), z.shape[3] * self.f_space, z.shape[4] * self.f_space
         height, width = (H, W) if size is None else (min(size, H), min(size, W))
         items = z if by_clip else z.transpose(1, 2).flatten(0, 1)
-        out = torch.empty(len(items), 3, *((frames,) if by_clip else ()), height, width, dtype=torch.uint8, device=z.device)
+        out = torch.empty(B, 3, frames if by_clip else t, height, width, dtype=torch.uint8, device=z.device)
         for rows in self._chunks(len(items), frames if by_clip else 1, H * W, batch_frames):
-            out[rows] = self._synthesise(items[rows], frames, t)[..., :height, :width].to(out.device)
-        return out if by_clip else out.unflatten(0, (B, t)).transpose(1, 2).contiguous()
+            part = self._synthesise(items[rows], frames, t)[..., :height, :width].to(out.device)
+            if by_clip:
+                out[rows] = part
+            else:  # straight to its place: a large set is never held twice
+                frame = torch.arange(rows.start, rows.stop, device=out.device)
+                out[frame // t, :, frame % t] = part
+        return out
 
     @torch.inference_mode()
     def _analyse(self, items: Tensor, late: int, right: int, below: int, noise: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from vidistill.measure.accuracy import accuracy
 from vidistill.measure.intervals import interval, paired
-from vidistill.measure.reconstruction import psnr, relative_error
+from vidistill.measure.reconstruction import mean_psnr, psnr, relative_error
 from vidistill.measure.trials import pick_arms, run_trials, summarise
 
-__all__ = ["accuracy", "interval", "paired", "pick_arms", "psnr", "relative_error", "run_trials", "summarise"]
+__all__ = ["accuracy", "interval", "mean_psnr", "paired", "pick_arms", "psnr", "relative_error", "run_trials", "summarise"]

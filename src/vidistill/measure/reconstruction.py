@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,12 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
         (x.float() - y.to(x.device).float()).square().flatten(1).mean(1) for x, y in zip(a.split(SLICE), b.split(SLICE), strict=True)
     ]
     return (10 * torch.log10(255**2 / torch.cat(squares))).cpu()
+
+
+def mean_psnr(clips: Tensor, originals: Callable[[Sequence[int]], Tensor], index: Sequence[int]) -> float:
+    """Return the mean PSNR in dB of ``clips`` (uint8 ``[B, ...]``) against ``originals(index)``, fetched a slice at a time."""
+    slices = [slice(start, start + SLICE) for start in range(0, len(clips), SLICE)]
+    return torch.cat([psnr(clips[rows].cpu(), originals(index[rows])) for rows in slices]).mean().item()
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from vidistill.data import KNOBS as CLIP_KNOBS
 from vidistill.data import VideoSet, describe, prepare_clips, protocol_of
 from vidistill.files import ensure_folder, file_digest
 from vidistill.knobs import Knob, Knobs
-from vidistill.measure import accuracy, pick_arms, psnr, run_trials, summarise
+from vidistill.measure import accuracy, mean_psnr, pick_arms, run_trials, summarise
 from vidistill.select import KERNELS, SELECTORS, check_k, select
 from vidistill.student import KNOBS as STUDENT_KNOBS
 from vidistill.student import predict, train_student
@@ -91,7 +91,6 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
     train = prepare_clips(videos.train, videos.classes, protocol_of(k), "train", seed=seed, progress=progress)
     test = prepare_clips(videos.test, videos.classes, protocol_of(k), "test", seed=seed, backend=train.backend, progress=progress)
-
     # 2. Latents z = E(x), and D as the file will carry it (Eq. 8): students see only what the file itself decodes to.
     codec = load_codec(k["codec"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32")
     z = encode_store(codec, train, latent=k["latent"], seed=seed, progress=progress)
@@ -120,6 +119,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
 
     @lru_cache(maxsize=1)  # herding, k-center, all ... write the same file whatever the seed
     def decoded(sha256: str) -> tuple[Any, Any]:
+        decoded.cache_clear()  # never two sets of pixels in memory
         stored = load_distilled(now)
         return decoder.decode(stored.z, stored.frames), stored.labels  # 6. x_hat = D(z_hat)
 
@@ -129,7 +129,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         else:
             part = distil(k | ARMS[name][1], seed, now, limit if name in EQUAL_BYTES else None)
             pixels, labels = decoded(file_digest(now))
-            part["psnr"] = psnr(pixels.cpu(), train.batch(part["picked"])).mean().item()
+            part["psnr"] = mean_psnr(pixels, train.batch, part["picked"])
         # 7. Students learn from decoded pixels and are tested on real ones.
         net = train_student(
             pixels, labels, classes=len(z.classes), seed=seed, device=device, progress=alive, **{knob: k[knob] for knob in TRAIN}
