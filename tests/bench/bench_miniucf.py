@@ -100,6 +100,8 @@ def main() -> None:
         path = Path(folder) / "distilled.safetensors"
         parts = {"codec_record": record, "codec_tensors": packed, "protocol": clips.protocol.as_dict(), "meta": {}}
         size = save_distilled(path, tucker, labels=kept.labels, classes=z.classes, names=(), frames=16, **parts)
+        count = len(kept)
+        del kept, tucker  # a run has let them go when it decodes
         now = lap("store", now)
         stored = load_distilled(path)
         decoder = unpack(stored.codec_tensors, stored.codec, device=args.device)
@@ -109,7 +111,7 @@ def main() -> None:
     json.dump(
         {
             "clips": len(clips),
-            "kept": len(kept),
+            "kept": count,
             "pixels_MiB": pixels.numel() // 2**20,
             "codec": args.codec,
             "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
