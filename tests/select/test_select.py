@@ -131,13 +131,13 @@ def test_a_class_without_clips_is_named():
 
 
 def test_memory_on_top_of_the_latents_stays_small():
-    """MiniUCF's count at a tenth of its width: the extra memory must not contain a copy of the latents."""
+    """MiniUCF's count and width: the extra memory must be a fraction of the latents, far from a copy of them."""
 
     def resident():
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096
 
-    z = latents((93,) * 50, shape=(4, 4, 9, 9), shuffled=False)
+    z = latents((93,) * 50, shape=(4, 16, 14, 14), shuffled=False)
     select(latents((93,) * 2), selector="dpp", k=3)  # library start-up
     size, base, peak, done = z.z.nbytes, resident(), [0], threading.Event()
 
@@ -153,5 +153,5 @@ def test_memory_on_top_of_the_latents_stays_small():
     finally:
         done.set()
         watcher.join()
-    assert size > 20e6
-    assert peak[0] < 0.75 * size
+    assert size > 200e6
+    assert peak[0] < 0.5 * size, peak[0] / size
