@@ -248,12 +248,12 @@ def reproduce(
     texts = _settings(parameters or [], "-p")
     if tier:
         texts["tier"] = tier.value
-    values = parse_parameters(notebook, texts, knobs)
+    declared, values = parameters_of(notebook), parse_parameters(notebook, texts, knobs)
     if tier:  # the tier's preset first, then what the user turned
         base = knobs.resolve(presets.preset(paper, presets.TIERS[tier.value], knobs))
-        values = {name: value for name, value in base.items() if name in parameters_of(notebook)} | values
+        values = {name: value for name, value in base.items() if name in declared} | values
     out = ensure_folder(out or Path("runs", "reproduce", paper))
-    if "out" in parameters_of(notebook):
+    if "out" in declared:
         values.setdefault("out", str(out))
     (out / "record.json").unlink(missing_ok=True)
     with _progress() as bars:

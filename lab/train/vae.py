@@ -32,6 +32,7 @@ from torch import Tensor
 from vidistill.errors import Cancelled, InputError
 from vidistill.files import ensure_folder, file_digest, load_tensors, save_json, save_tensors, write_atomic
 from vidistill.rng import stream, stream_seed
+from vidistill.student.training import orthogonal
 from vidistill.types import Progress, Protocol, silent
 
 CONFIG: dict[str, Any] = {
@@ -84,22 +85,18 @@ def real_clips(data: Path, split: str, frames: int) -> Tensor:
     Raises:
         InputError: ``data`` does not hold jhmdb-21.
     """
-    from vidistill.data.clips import BadClip, pick_backend, read_clip
+    from vidistill.data.clips import pick_backend
     from vidistill.data.layouts import open_videos
+    from vidistill.data.store import decode_clips
 
     folder = Path(data) / "jhmdb-21"
     if not folder.is_dir():
         raise InputError(
             f"no folder jhmdb-21 in {data}; pass the folder that contains it, or leave the data out to train on Motion World only"
         )
-    videos, protocol, backend = open_videos(folder, layout="ucf101"), Protocol(frames, 4, 112, "squash"), pick_backend("auto")
-    clips = []
-    for item in getattr(videos, split):
-        try:
-            clips.append(read_clip(item.path, protocol, backend=backend))
-        except BadClip:
-            continue
-    return torch.stack(clips)
+    items = getattr(open_videos(folder, layout="ucf101"), split)
+    clips = decode_clips(items, Protocol(frames, 4, 112, "squash"), "test", backend=pick_backend("auto"))
+    return torch.stack([clip for clip in clips if isinstance(clip, Tensor)])
 
 
 class Frames:
@@ -154,14 +151,8 @@ def rate(step: int, done: float) -> float:
 
 
 def orthogonalise(g: Tensor) -> Tensor:
-    """Return nearly ``U V^T`` of ``g = U S V^T``: five quintic Newton-Schulz steps (Muon, Jordan et al. 2024), a row per output channel."""
-    x = g.flatten(1)
-    tall = x.shape[0] > x.shape[1]
-    x = (x.T if tall else x) / (x.norm() + 1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.T if tall else x).reshape(g.shape)
+    """Return nearly ``U V^T`` of a convolution's gradient ``g = U S V^T``, read as a matrix with a row per output channel."""
+    return orthogonal(g.flatten(1)).reshape(g.shape)
 
 
 @torch.no_grad()
@@ -385,13 +376,8 @@ def write_card(out: str | Path, *, data: str | Path | None = None, progress: Pro
         "seeds": {"motion-world training": WORLD_TRAIN_SEED + record["settings"]["seed"], "motion-world test": WORLD_TEST_SEED},
     }
     save_json(folder / "card.json", card)
-    text = card_text(card).encode()
-    write_atomic(folder / "README.md", lambda temporary: _put(temporary, text))
+    write_atomic(folder / "README.md", lambda temporary: temporary.write_text(card_text(card), encoding="utf-8"))
     return card
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def card_text(card: dict[str, Any]) -> str:

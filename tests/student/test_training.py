@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from vidistill.errors import Cancelled, InputError
 from vidistill.rng import stream
 from vidistill.student import build, predict, train_student
-from vidistill.student.training import Muon, _float, _one_cycle, _optimisers, _order, _orthogonal
+from vidistill.student.training import Muon, _float, _one_cycle, _optimisers, _order, orthogonal
 
 K = 3
 
@@ -218,7 +218,7 @@ def test_newton_schulz_brings_singular_values_near_one(shape):
     """And keeps the singular vectors: U^T X V stays diagonal."""
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    core = u.T @ _orthogonal(matrix) @ v.T
+    core = u.T @ orthogonal(matrix) @ v.T
     assert (core - torch.diag(core.diag())).abs().max() < 1e-3
     assert ((core.diag() > 0.4) & (core.diag() < 1.3)).all()
 

@@ -177,12 +177,12 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
                 speed.mul_(group["momentum"]).add_(weight.grad)
-                turn = _orthogonal(weight.grad.add(speed, alpha=group["momentum"]).flatten(1))
+                turn = orthogonal(weight.grad.add(speed, alpha=group["momentum"]).flatten(1))
                 scale = group["lr"] * weight.norm() / turn.norm().clamp_min(1e-12)
                 weight.sub_(scale * turn.view(weight.shape))
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor) -> Tensor:
     """Return Newton-Schulz's ``U V^T`` of ``matrix = U S V^T`` ``[m, n]``; cheap because the short side, m or n, is what is squared."""
     x = matrix / matrix.norm().clamp_min(1e-12)
     if tall := x.shape[0] > x.shape[1]:
@@ -253,7 +253,7 @@ def _optimisers(net: nn.Module, protocol: str, lr: float) -> list[torch.optim.Op
 
 
 def _one_cycle(step: int, steps: int) -> float:
-    """Return the share of the peak rate at ``step``: linear to 1 over the first fifth, then ``(1 + cos(pi p)) / 2`` towards 0."""
+    """Return the share of the peak rate at ``step``: linear to 1 over the share ``WARM_UP``, then ``(1 + cos(pi p)) / 2`` towards 0."""
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
         return (step + 1) / warm
