@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidistill import shipped
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import load_json
 from vidistill.rng import normal
@@ -276,10 +277,8 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu", dtype: s
     Raises:
         InputError: nothing of that name can be reached, or it is not a complete autoencoder.
     """
-    from vidistill import zoo
-
     choose("codec dtype", dtype, DTYPES)
-    folder = zoo.path(str(name)) if str(name) in zoo.ZOO else Path(name)
+    folder = shipped.folder(str(name)) if str(name) == "lab-vae" else Path(name)
     if not folder.is_dir():
         folder = _hub_folder(str(name))
     folder = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), folder)
@@ -296,12 +295,10 @@ def _hub_folder(name: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    from vidistill import zoo
-
     if len(name.split("/")) != 2 or name.startswith((".", "/", "~")):
         raise InputError(
-            f"unknown codec {name!r}: neither a folder, nor a hub id, nor in the zoo "
-            f"({nearest(name, zoo.ZOO)}); pass codec=lab-vae or a folder written by save_pretrained"
+            f"unknown codec {name!r}: neither a folder, nor a hub id, nor lab-vae "
+            f"({nearest(name, ['lab-vae'])}); pass codec=lab-vae or a folder written by save_pretrained"
         )
     weights = "diffusion_pytorch_model"
     files = ["config.json", f"{weights}.safetensors", f"{weights}-*.safetensors", f"{weights}.safetensors.index.json"]

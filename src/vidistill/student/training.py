@@ -183,14 +183,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return Newton-Schulz's ``U V^T`` of ``matrix = U S V^T`` ``[m, n]``; cheap because the short side, m or n, is what is squared."""
-    x = matrix / matrix.norm().clamp_min(1e-12)
-    if tall := x.shape[0] > x.shape[1]:
-        x = x.T
+    """Return Newton-Schulz's ``U V^T`` of ``matrix = U S V^T`` ``[..., m, n]``; cheap: the short side, m or n, is what is squared."""
+    x = matrix / matrix.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    if tall := x.shape[-2] > x.shape[-1]:
+        x = x.mT
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 def _checked(labels: Tensor, classes: int) -> Tensor:

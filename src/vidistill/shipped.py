@@ -1,0 +1,19 @@
+"""Where the models lie that ship with the package; what is in them is the business of the rooms that load them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidistill.errors import choose
+
+NAMES = ("lab-vae", "lab-unet", "lab-base", "lab-dit", "lab-probe")
+"""Names of the models."""
+
+
+def folder(name: str) -> Path:
+    """Return the folder of a model.
+
+    Raises:
+        InputError: there is no model of that name.
+    """
+    return Path(__file__).parent / "zoo" / choose("zoo model", name, NAMES)

@@ -1,0 +1,96 @@
+"""Small randomly initialised models in the zoo's format, made once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": False}
+SAMPLING = {"steps": 4, "guidance": 3.0, "frames": 16, "size": 64}
+
+
+def _write(folder: Path, kind: str, parts: dict[str, Any], tokenizer: Any, scheduler: Any, vae: list[str | None]) -> Path:
+    from vidistill import shipped
+
+    index: dict[str, Any] = {"_class_name": kind, "vae": vae}
+    for name, part in {**parts, "tokenizer": tokenizer, "scheduler": scheduler}.items():
+        part.save_pretrained(folder / name)
+        index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "sampling.json").write_text(json.dumps(SAMPLING))
+    os.symlink(shipped.folder("lab-vae"), folder / "vae")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ModelScope-family folder with lab-vae's latents: about 60 thousand random weights."""
+    from diffusers import DDIMScheduler, UNet3DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from vidistill.lab.train.captions import LENGTH, clip_tokenizer
+
+    tokenizer = clip_tokenizer()
+    ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, **ends, **small))
+        unet = UNet3DConditionModel(
+            sample_size=8,
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            cross_attention_dim=16,
+            attention_head_dim=2,
+        )
+    parts = {"text_encoder": text, "unet": unet}
+    scheduler = DDIMScheduler(**SCHEDULE, steps_offset=1)
+    return _write(
+        tmp_path_factory.mktemp("models") / "tiny-unet",
+        "TextToVideoSDPipeline",
+        parts,
+        tokenizer,
+        scheduler,
+        ["diffusers", "AutoencoderKL"],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_dit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wan-family folder with lab-vae's latents: about 30 thousand random weights."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from vidistill.lab.train.captions import t5_tokenizer
+
+    tokenizer = t5_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        text = UMT5EncoderModel(
+            UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
+        )
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=4,
+            out_channels=4,
+            text_dim=16,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=2,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_max_seq_len=32,
+        )
+    parts = {"text_encoder": text, "transformer": transformer}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return _write(tmp_path_factory.mktemp("models") / "tiny-dit", "WanPipeline", parts, tokenizer, scheduler, [None, None])
