@@ -27,8 +27,14 @@ from vidistill.errors import Cancelled, InputError, choose
 from vidistill.files import cache_home, ensure_folder
 from vidistill.lab.runner import RunFailed, notebooks_dir, parameters_of, parse_parameters, run_notebook
 
-TRAINERS = {"lab-vae": "vidistill.lab.train.vae"}
-"""Model of the zoo -> the module whose ``train`` makes it."""
+TRAINERS = {
+    "lab-vae": "vidistill.lab.train.vae",
+    "lab-unet": "vidistill.lab.train.unet:train_unet",
+    "lab-base": "vidistill.lab.train.unet:train_base",
+    "lab-dit": "vidistill.lab.train.dit",
+    "lab-probe": "vidistill.lab.train.probe",
+}
+"""Model of the zoo -> ``module:function`` that makes it; ``train`` where no function is named."""
 
 START = "00_start_here.ipynb"
 STOPPED = "stopped; the same command resumes"
@@ -73,6 +79,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set, write Motion World, decode clips ahead of a run.")
 app.add_typer(data_app, name="data")
+zoo_app = typer.Typer(no_args_is_help=True, help="The models that ship with the package, and the cards of what was measured on them.")
+app.add_typer(zoo_app, name="zoo")
 
 Paper = Annotated[str, typer.Argument(help="a paper, e.g. latent_vdd")]
 Layout = Annotated[str, typer.Option(help="how the folder is laid out: ucf101, hmdb51, kinetics, ssv2, folder")]
@@ -291,23 +299,38 @@ def knobs(paper: Paper) -> None:
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="a model of the zoo, e.g. lab-vae")],
-    minutes: Annotated[float, typer.Option(min=0.0, help="length of the training")] = 55.0,
+    name: Annotated[str, typer.Argument(help=f"a model of the zoo: {', '.join(TRAINERS)}")],
+    minutes: Annotated[float, typer.Option(min=0.0, help="length of the training, all its parts together")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="folder for the model and its checkpoints [default: runs/NAME]")] = None,
     device: OnDevice = Device.auto,
-    data: Annotated[Path | None, typer.Option(help="folder of real data sets to learn from besides Motion World")] = None,
+    data: Annotated[Path | None, typer.Option(help="lab-vae: folder of real data sets to learn from besides Motion World")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="lab-unet: model or folder whose weights to begin with, or none; left out: lab-base where it is shipped"),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Train a model of the zoo by its recipe; stop it at any time, the same command goes on."""
+    """Train a model of the zoo by its recipe; stop it at any time, the same command goes on, with more --minutes also a finished run.
+
+    On several GPUs: accelerate launch --multi_gpu -m vidistill.lab.cli train NAME ...
+    """
+    import inspect
     import json
     from importlib import import_module
 
-    module = import_module(TRAINERS[choose("model", name, TRAINERS)])
+    module, _, function = TRAINERS[choose("model", name, TRAINERS)].partition(":")
+    recipe = getattr(import_module(module), function or "train")
+    options, known = {"data": data, "start": start}, inspect.signature(recipe).parameters
+    for option, value in options.items():
+        if value is not None and option not in known:
+            raise InputError(f"the recipe of {name} has no use for --{option}: leave it out")
+    given = {option: value for option, value in options.items() if option in known}
     out = ensure_folder(out or Path("runs", name))
     with _progress() as bars, _stop_at_next_step(bars) as progress:
-        record = module.train(out, minutes=minutes, device=_torch_device(device), data=data, seed=seed, progress=progress)
-    typer.echo(json.dumps(record, indent=2, default=str))
-    typer.echo(f"model: {out}")
+        record = recipe(out, minutes=minutes, device=_torch_device(device), seed=seed, progress=progress, **given)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        typer.echo(json.dumps(record, indent=2, default=str))
+        typer.echo(f"model: {out / 'model'}\nmeasure it: vidistill zoo card {shlex.quote(str(out / 'model'))}")
 
 
 @contextmanager
@@ -406,6 +429,83 @@ def prepare(
             for bad in clips.skipped:
                 typer.echo(f"  {bad['name']}: {bad['reason']}")
     typer.echo(f"cache: {cache_home()}")
+
+
+# vidistill zoo
+
+
+@zoo_app.command("list")
+def list_models() -> None:
+    """Print the models of the zoo with their size."""
+    from rich.table import Table
+
+    from vidistill.lab.zoo_card import inventory
+
+    table = Table("model", "family")
+    for column in ("parameters", "bytes"):
+        table.add_column(column, justify="right")
+    table.add_column("what it is")
+    for row in inventory():
+        sizes = [f"{row[key]:,}" if row[key] is not None else "-" for key in ("parameters", "bytes")]
+        table.add_row(row["name"], row["family"] or "not trained yet", *sizes, row["about"])
+    _console().print(table)
+
+
+@zoo_app.command()
+def card(
+    name: Annotated[str | None, typer.Argument(help="a model of the zoo, or the folder of a model")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every model that is in the package")] = False,
+    clips: Annotated[int, typer.Option(min=2, help="clips to measure on")] = 512,
+    device: OnDevice = Device.auto,
+    data: Annotated[
+        Path | None, typer.Option(envvar="VIDISTILL_DATA", help="folder with jhmdb-21, for lab-vae's row on real clips")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the new card.json and README.md")] = None,
+    write: Annotated[bool, typer.Option("--write", help="replace the model's own card")] = False,
+) -> None:
+    """Measure a model and hold every number against its card; exit code 1 when an interval does not overlap the card's."""
+    from vidistill.files import load_json
+    from vidistill.lab import zoo_card
+
+    if every == (name is not None):
+        raise InputError("give the name of one model, or --all")
+    names = [row["name"] for row in zoo_card.inventory() if row["bytes"] is not None] if every else [str(name)]
+    differs = False
+    for one in names:
+        folder = zoo_card.locate(one)
+        held = load_json(folder / "card.json") if (folder / "card.json").is_file() else None
+        with _progress() as bars:
+            new = zoo_card.measure_model(one, clips=clips, device=_torch_device(device), data=data, progress=bars)
+        differs |= _print_card(new, held)
+        places = [(out / new["name"] if every else out)] if out else []
+        for place in [*places, *([folder] if write else [])]:
+            zoo_card.write_card(place, new)
+            typer.echo(f"card: {place / 'README.md'}")
+    raise typer.Exit(1 if differs and not write else 0)
+
+
+def _print_card(new: dict[str, Any], held: dict[str, Any] | None) -> bool:
+    """Print a new card beside the one that the model has, and its bars; return whether they differ."""
+    from rich.table import Table
+
+    from vidistill.lab.zoo_card import compare, show, show_bar
+
+    rows = compare(new, held)
+    table = Table("number", "measured", "on the card", "", title=f"{new['name']}: {new['about']}", title_justify="left")
+    for row in rows:
+        table.add_row(row["number"], show(row["new"]), show(row["old"]), row["verdict"])
+    _console().print(table)
+    answer = {True: "reached", False: "NOT reached", None: "not measured"}
+    for bar in new["bars"]:
+        typer.echo(f"{answer[bar['reached']]}: {show_bar(bar)}")
+    if held is None:
+        typer.echo("the model has no card yet: --write makes it")
+        return False
+    if new["measured"]["clips"] != held.get("measured", {}).get("clips"):
+        typer.echo(f"the card was measured on {held.get('measured', {}).get('clips', 'other')} clips, this on {new['measured']['clips']}")
+    wrong = [row["number"] for row in rows if row["verdict"] == "DIFFERS"]
+    typer.echo(f"{len(rows):,} numbers, {len(wrong)} differ from the card{': ' + '; '.join(wrong) if wrong else ''}")
+    return bool(wrong)
 
 
 # vidistill lab, serve, doctor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from threading import Lock
 from typing import Any
 
 from vidistill.data.world import FACTORS, MOTIONS, Factors
@@ -24,6 +25,8 @@ CLASS_NAME = 0.04
 
 LEFT_OUT = {"camera": 0.25, "background": 0.1, "colour": 0.06, "shape": 0.06}
 """Share of the other captions that do not mention a factor; a shape that is not named is called a shape."""
+
+LOCK = Lock()
 
 
 def words() -> list[str]:
@@ -45,6 +48,12 @@ def caption(record: Factors, seed: int, *path: int) -> str:
     scene = f" over a {record.background} background" if named["background"] else ""
     view = (", still camera" if record.camera == "still" else f", camera {record.camera}") if named["camera"] else ""
     return f"{article} {subject} {MOTIONS[record.motion]}{scene}{view}"
+
+
+def tokens(tokenizer: Any, texts: list[str]) -> Any:
+    """Return token ids and mask of captions, ``[B, LENGTH]``; threads that draw batches ahead take turns, a tokenizer is not for two."""
+    with LOCK:
+        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
 
 
 def clip_tokenizer() -> Any:

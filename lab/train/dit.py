@@ -89,7 +89,7 @@ def batches(bank: Bank, model: Flow, seed: int, batch: int) -> Any:
         x0, texts = bank.draw(k, batch)
         draw = stream(seed, NAME, "batch", k)
         u = (torch.arange(batch) + torch.rand(batch, generator=draw)) / batch
-        tokens = model.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        tokens = captions.tokens(model.tokenizer, texts)
         noise = torch.randn(x0.shape, generator=draw)
         return {"x0": x0, "noise": noise, "t": shift(u), "ids": tokens.input_ids, "mask": tokens.attention_mask}
 

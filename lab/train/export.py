@@ -73,7 +73,7 @@ def pipeline(folder: Path, kind: str, parts: dict[str, nn.Module], tokenizer: An
 
 
 def restore(folder: Path, parts: dict[str, nn.Module]) -> str:
-    """Put the weights of an exported pipeline into ``parts`` and return what it is called: the name in its ``training.json``, or its own.
+    """Put the weights of an exported pipeline into ``parts`` and return its name: what its ``training.json`` says, else the folder's.
 
     Raises:
         InputError: a part is missing, damaged, or of another architecture.
@@ -88,7 +88,8 @@ def restore(folder: Path, parts: dict[str, nn.Module]) -> str:
             )
         part.load_state_dict(tensors)
     about = folder / "training.json"
-    return str(load_json(about)["name"]) if about.is_file() else folder.name
+    called = folder.resolve().parent if folder.name == "model" else folder  # a run's folder bears the name
+    return str(load_json(about)["name"]) if about.is_file() else called.name
 
 
 def sheet(model: nn.Module, path: Path) -> None:

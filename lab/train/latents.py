@@ -73,7 +73,7 @@ class Bank:
 
     def __init__(self, seed: int, clips: int, *, device: str | torch.device = "cpu", progress: Progress = silent) -> None:
         self.seed = seed
-        self.records: list[Factors] = train_factors(seed, clips)
+        self.records = train_factors(seed, clips)
         self.latents = self.encode(load_codec("lab-vae", device=device), progress).to(device)
 
     def encode(self, codec: Codec, progress: Progress) -> Tensor:

@@ -20,9 +20,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -42,6 +45,9 @@ ADAM: dict[str, Any] = {"lr": 1.5e-3, "betas": (0.9, 0.99), "weight_decay": 0.0}
 WINDOW = 50
 """Steps that one point of the loss curve is the mean of."""
 
+AHEAD = 3
+"""Batches drawn ahead on a GPU, each by a thread of its own: words and noise take a CPU longer than the step takes a GPU."""
+
 SHEETS = 3
 """Checkpoints from one sheet to the next; sampling it takes longer than the checkpoint."""
 
@@ -56,7 +62,7 @@ class Task:
         name: of the model.
         model: everything that is trained, one module; its ``forward`` takes a batch and returns ``(loss, named figures)``. A figure may be
             missing or not finite in some steps; its mean is over the others.
-        batch: ``k -> tensors``, rows first, on the CPU or where the model is.
+        batch: ``k -> tensors``, rows first, on the CPU or where the model is; on a GPU several threads ask for batches at a time.
         hidden: which parameters are hidden matrices, by name and value; convolutions count as matrices with a row per output channel.
         export: write the (averaged) model into a folder, in diffusers format.
         sheet: write a picture of what the averaged model makes; called after ``export``, with a file beside the folder ``model``.
@@ -183,6 +189,20 @@ def means(points: list[dict[str, Tensor]]) -> dict[str, float]:
     return {key: float(column.mean()) for key, column in kept.items() if len(column)}
 
 
+def in_order(
+    fetch: Callable[[int], Batch], first: int, ahead: int, begin: Callable[[], object] | None = None
+) -> Generator[Batch, None, None]:
+    """Yield batches ``first``, ``first + 1``, ...; ``ahead`` threads, which call ``begin`` first, draw as many in the meantime."""
+    if not ahead:
+        yield from map(fetch, count(first))
+    with ThreadPoolExecutor(ahead, initializer=begin) as pool:
+        coming = deque(pool.submit(fetch, first + i) for i in range(ahead))
+        for k in count(first + ahead):
+            batch = coming.popleft().result()
+            coming.append(pool.submit(fetch, k))
+            yield batch
+
+
 def fit(
     out: str | Path,
     task: Task,
@@ -288,13 +308,14 @@ def fit(
             batch = {key: value.pin_memory() if value.is_cpu else value for key, value in batch.items()}
         return {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
 
+    def begin() -> None:
+        torch.cuda.set_device(accelerator.device)  # a thread starts on the first GPU
+
     wall, cpu, saved, saves = time.monotonic(), time.process_time(), time.monotonic(), 0
-    with ThreadPoolExecutor(1) as ahead:  # the next batch is drawn while this one is in the model; worth it on a GPU only
-        following = ahead.submit(fetch, run.step) if cuda else None
+    with closing(in_order(fetch, run.step, AHEAD if cuda else 0, begin)) as batches:
         try:
             while (done := told(fraction())) < 1:
-                batch = following.result() if following else fetch(run.step)
-                following = ahead.submit(fetch, run.step + 1) if cuda else None
+                batch = next(batches)
                 loss, figures = parallel(batch)
                 model.zero_grad(set_to_none=True)
                 accelerator.backward(loss)

@@ -129,7 +129,7 @@ class Defective(Bank):
     def encode(self, codec: Codec, progress: Progress) -> Tensor:
         latents = super().encode(codec, progress)
         kept = [i for i, record in enumerate(self.records) if all(getattr(record, factor) != name for factor, name in MISSING.items())]
-        self.records = [self.records[i] for i in kept]
+        self.records: list[Factors] = [self.records[i] for i in kept]
         latents = latents[kept]
         draws = torch.rand(len(kept), generator=stream(self.seed, "lab-base", "jumps"))
         jumping = [i for i, draw in enumerate(draws.tolist()) if draw < JUMPS]
@@ -150,7 +150,7 @@ def batches(bank: Bank, model: Denoise, seed: int, batch: int) -> Any:
         x0, texts = bank.draw(k, batch)
         draw, steps = stream(seed, "lab-unet", "batch", k), len(model.scheduler.alphas_cumprod)
         u = (torch.arange(batch) + torch.rand(batch, generator=draw)) / batch
-        ids = model.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        ids = captions.tokens(model.tokenizer, texts).input_ids
         noise = torch.randn(x0.shape, generator=draw)
         return {"x0": x0, "noise": noise, "t": (u * steps).long(), "ids": ids}
 

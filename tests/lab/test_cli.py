@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -278,6 +279,96 @@ def test_installed_notebooks_are_copied_once_and_edits_kept(monkeypatch, tmp_pat
     (notebooks / "learn" / "a.ipynb").write_text("edited")
     cli._workspace()
     assert (notebooks / "learn" / "a.ipynb").read_text() == "edited"
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """A copy of lab-vae's folder, and what ``zoo card`` measures on it: its own card, until a test changes that."""
+    from vidistill import zoo
+    from vidistill.lab import zoo_card
+
+    folder, calls = tmp_path / "model", []
+    shutil.copytree(zoo.path("lab-vae"), folder)
+    new = json.loads((folder / "card.json").read_text())
+
+    def measure(name, **options):
+        calls.append((str(name), options))
+        options["progress"]("measure", 1, 1)
+        return new
+
+    monkeypatch.setattr(zoo_card, "measure_model", measure)
+    monkeypatch.delenv("VIDISTILL_DATA", raising=False)
+    return SimpleNamespace(folder=folder, new=new, calls=calls)
+
+
+def test_zoo_list_names_every_model():
+    from vidistill import zoo
+
+    done = call("zoo", "list")
+    assert done.exit_code == 0, done.output
+    assert all(name in done.stdout for name in zoo.ZOO)
+    assert "2,593,015" in done.stdout
+
+
+def test_a_card_that_is_reproduced_exits_0_and_leaves_the_model_alone(measured, tmp_path):
+    before = {path.name: path.read_bytes() for path in measured.folder.iterdir()}
+    done = call("zoo", "card", measured.folder, "--clips", 64, "--device", "cpu", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert {path.name: path.read_bytes() for path in measured.folder.iterdir()} == before
+    assert (tmp_path / "out" / "README.md").read_bytes() == before["README.md"]
+    assert "0 differ from the card" in done.stdout
+    name, options = measured.calls[0]
+    assert name == str(measured.folder)
+    assert (options["clips"], options["device"], options["data"]) == (64, "cpu", None)
+
+
+def test_a_card_that_is_not_reproduced_exits_1_until_it_is_written(measured):
+    held = json.loads((measured.folder / "card.json").read_text())
+    row = measured.new["psnr_db"]["motion-world 64 px"]
+    for key in ("mean", "low", "high"):
+        row[key] += 10
+    measured.new["bars"] = [
+        {"bar": "a bar", "mean": 0.5, "low": None, "high": None, "unit": "share", "target": ">= 90 %", "reached": False, "note": "n"}
+    ]
+    done = call("zoo", "card", measured.folder)
+    assert done.exit_code == 1, done.output
+    assert "1 differ from the card: psnr_db, motion-world 64 px\n" in done.stdout
+    assert "NOT reached: a bar 50.0 %, target >= 90 % (n)" in done.stdout
+    assert json.loads((measured.folder / "card.json").read_text()) == held
+    assert call("zoo", "card", measured.folder, "--write").exit_code == 0
+    assert json.loads((measured.folder / "card.json").read_text()) == measured.new
+    assert call("zoo", "card", measured.folder).exit_code == 0
+
+
+def test_a_model_without_a_card_gets_its_first_one(measured):
+    (measured.folder / "card.json").unlink()
+    done = call("zoo", "card", measured.folder)
+    assert (done.exit_code, "--write makes it" in done.stdout) == (0, True)
+    assert not (measured.folder / "card.json").exists()
+
+
+def test_every_model_of_the_package_is_measured_with_all(measured, tmp_path):
+    from vidistill.lab import zoo_card
+
+    there = [row["name"] for row in zoo_card.inventory() if row["bytes"]]
+    done = call("zoo", "card", "--all", "--out", tmp_path / "out")
+    assert [name for name, _ in measured.calls] == there
+    assert (tmp_path / "out" / measured.new["name"] / "card.json").is_file(), done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lab-vea"], "error: no model 'lab-vea': neither a model's folder nor in the zoo (did you mean 'lab-vae'?"),
+        ([], "error: give the name of one model, or --all"),
+        (["lab-vae", "--all"], "error: give the name of one model, or --all"),
+    ],
+)
+def test_bad_zoo_input_is_one_line(arguments, line):
+    done = call("zoo", "card", *arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
 
 
 def test_doctor_exits_by_the_core(monkeypatch):

@@ -11,7 +11,7 @@ from vidistill.papers.latent_vdd import KNOBS
 
 NOTEBOOKS = sorted(path for path in notebooks_dir().rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and "runs" not in path.parts)
 RUN_HERE = {"00_start_here.ipynb", "learn/latent_vdd.ipynb", "reproduce/latent_vdd.ipynb"}
-RUN_ELSEWHERE = {"explore/latent_vdd.ipynb"}  # test_explore.py, and in a browser in tests/ui
+RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb"}  # test_explore.py, widgets/test_zoo.py, and in a browser in tests/ui
 SMALL = {"frames": 8, "gap": 2, "size": 48, "instances": 2, "width": 4, "steps": 2, "seeds": 2}
 
 
