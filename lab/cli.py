@@ -465,7 +465,7 @@ def card(
 ) -> None:
     """Measure a model and hold every number against its card; exit code 1 when an interval does not overlap the card's."""
     from vidistill.files import load_json
-    from vidistill.lab import zoo_card
+    from vidistill.lab import zoo_card, zoo_text
 
     if every == (name is not None):
         raise InputError("give the name of one model, or --all")
@@ -479,7 +479,7 @@ def card(
         differs |= _print_card(new, held)
         places = [(out / new["name"] if every else out)] if out else []
         for place in [*places, *([folder] if write else [])]:
-            zoo_card.write_card(place, new)
+            zoo_text.write_card(place, new)
             typer.echo(f"card: {place / 'README.md'}")
     raise typer.Exit(1 if differs and not write else 0)
 
@@ -488,7 +488,7 @@ def _print_card(new: dict[str, Any], held: dict[str, Any] | None) -> bool:
     """Print a new card beside the one that the model has, and its bars; return whether they differ."""
     from rich.table import Table
 
-    from vidistill.lab.zoo_card import compare, show, show_bar
+    from vidistill.lab.zoo_bars import compare, show, show_bar
 
     rows = compare(new, held)
     table = Table("number", "measured", "on the card", "", title=f"{new['name']}: {new['about']}", title_justify="left")

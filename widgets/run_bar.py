@@ -6,7 +6,7 @@ import asyncio
 import html
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import panel as pn
@@ -33,15 +33,14 @@ class RunBar(pn.viewable.Viewer):
     A new run supersedes the one under way (latest wins); cancel takes hold within one step, and what was shown stays.
 
     Args:
-        label: text of the run button; "" leaves the button out.
-        start: called when the run button is pressed.
+        label: text of the run button, ``run_button``; "" leaves it out.
     """
 
     running = param.Boolean(default=False, doc="a run is under way")
     seconds = param.Number(default=0.0, doc="wall time of the last finished run")
     failed = param.String(default="", doc="the last error, in words; empty when the last run went well")
 
-    def __init__(self, label: str = "Run", start: Callable[[], Awaitable[None] | None] | None = None, **params: Any) -> None:
+    def __init__(self, label: str = "Run", **params: Any) -> None:
         super().__init__(**params)
         self._id = 0
         css = [style.CONTROL]
@@ -49,8 +48,6 @@ class RunBar(pn.viewable.Viewer):
         self.cancel_button = pn.widgets.Button(name="Cancel", disabled=True, stylesheets=css, margin=0)
         self._words = style.text(_words("ready"))
         self._error = style.text("", margin=(8, 0, 0, 0), visible=False)
-        if start is not None:
-            self.run_button.on_click(lambda event: start())
         self.cancel_button.on_click(lambda event: self.cancel())
 
     def cancel(self) -> None:

@@ -13,7 +13,7 @@ from vidistill import zoo
 from vidistill.data.world import factors
 from vidistill.errors import Cancelled, InputError
 from vidistill.files import file_digest, load_json, save_json
-from vidistill.lab import zoo_card
+from vidistill.lab import zoo_bars, zoo_card, zoo_text
 from vidistill.lab.train.latents import TEST_SEED, train_factors, world_latents
 from vidistill.measure.generated import share
 from vidistill.measure.probe import Probe, new_network, write_network
@@ -73,15 +73,15 @@ def test_card_of_a_random_model_is_whole(tiny_unet, tmp_path, probe):
         assert calls[-1][1] == calls[-1][2]
         assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
-    zoo_card.write_card(tmp_path / "out", card)
+    zoo_text.write_card(tmp_path / "out", card)
     held = load_json(tmp_path / "out/card.json")
     text = (tmp_path / "out/README.md").read_text()
     assert held == card
-    assert text == zoo_card.card_text(held)
+    assert text == zoo_text.card_text(held)
     for words in ("# tiny", "TextToVideoSDPipeline.from_pretrained", "7 steps", f"{card['parameters']['total']:,}", "real clips, probe"):
         assert words in text
     assert str(tmp_path) not in text + json.dumps(card)
-    assert {row["verdict"] for row in zoo_card.compare(card, held)} <= {"same", "overlaps", "no interval"}
+    assert {row["verdict"] for row in zoo_bars.compare(card, held)} <= {"same", "overlaps", "no interval"}
 
 
 def test_a_perfect_model_has_a_perfect_card(tiny_dit, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_card_of_a_classifier(tmp_path, probe, monkeypatch):
         6 * (1 - card["accuracy"]["motion"]["mean"]), abs=1e-4
     )
     assert [bar["reached"] for bar in card["bars"]] == [False] * 8
-    text = zoo_card.card_text(card)
+    text = zoo_text.card_text(card)
     assert "Commonest wrong motions" in text
     assert "motion, clips through lab-vae" in text
 
@@ -163,7 +163,7 @@ def test_card_of_a_classifier(tmp_path, probe, monkeypatch):
 def test_card_of_the_autoencoder():
     card = zoo_card.measure_model("lab-vae", clips=2, device="cpu")
     held = load_json(zoo.path("lab-vae") / "card.json")
-    verdicts = {row["number"]: row["verdict"] for row in zoo_card.compare(card, held)}
+    verdicts = {row["number"]: row["verdict"] for row in zoo_bars.compare(card, held)}
     assert verdicts["weights_sha256"] == verdicts["parameters, decoder"] == "same"
     assert "DIFFERS" not in verdicts.values()
     assert verdicts["psnr_db, jhmdb-21 test split 1, 112 px"] == "not in both"
@@ -176,7 +176,7 @@ def test_shipped_cards_are_generated_from_what_is_shipped(name):
     if not (folder / "card.json").is_file():
         pytest.skip(f"{name} has no card yet")
     card = load_json(folder / "card.json")
-    assert (folder / "README.md").read_text() == zoo_card.card_text(card)
+    assert (folder / "README.md").read_text() == zoo_text.card_text(card)
     assert card["training"] == load_json(folder / "training.json")
     shas = [file_digest(file) for file in zoo_card.weights(folder).values()]
     held = card["weights_sha256"]
@@ -210,7 +210,7 @@ def pretend(name, motion=0.9, drift=0.01, ratio=1.2, look=1.0, seconds=1.0, thre
 
 
 def judged(card, unet=None):
-    return {bar["bar"]: bar["reached"] for bar in zoo_card.bars(card, unet)}
+    return {bar["bar"]: bar["reached"] for bar in zoo_bars.bars(card, unet)}
 
 
 def test_bars_of_the_good_models():
@@ -245,20 +245,20 @@ def test_comparison_tells_overlap_from_difference():
     old = {"parameters": {"total": 5}, "contrast": {"ratio": row(1.0, 0.1)}, "psnr_db": {"world": {"mean": 1.0, "low": None, "high": None}}}
     new = copy.deepcopy(old)
     new["contrast"]["ratio"] = row(1.15, 0.1)
-    assert [line["verdict"] for line in zoo_card.compare(new, old)] == ["same", "overlaps", "overlaps"]
+    assert [line["verdict"] for line in zoo_bars.compare(new, old)] == ["same", "overlaps", "overlaps"]
     new["contrast"]["ratio"] = row(1.25, 0.1)
     new["parameters"]["total"] = 6
     new["psnr_db"]["world"]["mean"] = 2.0
-    assert [line["verdict"] for line in zoo_card.compare(new, old)] == ["DIFFERS", "DIFFERS", "no interval"]
-    assert {line["verdict"] for line in zoo_card.compare(new, None)} == {""}
-    assert zoo_card.compare(new, {**old, "psnr_db": {}})[-1]["verdict"] == "not in both"
+    assert [line["verdict"] for line in zoo_bars.compare(new, old)] == ["DIFFERS", "DIFFERS", "no interval"]
+    assert {line["verdict"] for line in zoo_bars.compare(new, None)} == {""}
+    assert zoo_bars.compare(new, {**old, "psnr_db": {}})[-1]["verdict"] == "not in both"
 
 
 def test_defects_are_said_on_the_page():
     card = pretend("lab-base", drift=0.02)
-    card["bars"] = zoo_card.bars(card, pretend("lab-unet"))
+    card["bars"] = zoo_bars.bars(card, pretend("lab-unet"))
     card["fidelity"]["parser"]["shape"], card["fidelity_by_value"].pop("colour")
-    text = "\n".join(zoo_card._text_defects(card))
+    text = "\n".join(zoo_text._text_defects(card))
     assert "in 50 % of its training clips" in text
     assert "the shape star and the colour purple" in text
     assert "Not reached: identity drift / lab-unet's 2" in text
