@@ -4,9 +4,9 @@
     everything else:   AdamW
     average:           A <- d A + (1 - d) W,     d = min(EMA, (1 + step) / (10 + step))
 
-Muon (Jordan et al. 2024) needs a third of AdamW's steps on these models, and a CPU affords few. The learning rate warms up, stays, and
-falls to zero over the last part of the run; with ``minutes`` that schedule follows the clock, with ``steps`` a run is reproducible. A
-finished run goes on when it is given more of either.
+Muon (Jordan et al. 2024) needs a third of AdamW's steps on these models, and a CPU affords few. The learning rate warms up, stays for a
+while, and falls to zero over the rest of the run; with ``minutes`` that schedule follows the clock, with ``steps`` a run is reproducible. A
+finished run goes on when it is given more of either, from the rate that the schedule then has.
 
 Batch k is a function of (seed, k) alone. On several GPUs (``accelerate launch``) each process takes its share of the rows, the first one
 keeps the time and writes. A loss that is not finite ends the run: on a CPU before the step is taken, on a GPU at the end of the window (a
@@ -37,8 +37,8 @@ from vidistill.files import ensure_folder, load_tensors, save_json, save_tensors
 from vidistill.student.training import orthogonal
 from vidistill.types import Progress, silent
 
-WARMUP, DECAY, EMA = 50, 0.3, 0.999
-"""Steps of warm-up, the last share of the run over which the learning rate falls, the longest memory of the average."""
+WARMUP, DECAY, EMA = 50, 0.8, 0.999
+"""Steps of warm-up, the last share of the run, over which the learning rate falls, the longest memory of the average."""
 
 MUON = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.01}
 ADAM: dict[str, Any] = {"lr": 1.5e-3, "betas": (0.9, 0.99), "weight_decay": 0.0}
@@ -68,6 +68,7 @@ class Task:
         sheet: write a picture of what the averaged model makes; called after ``export``, with a file beside the folder ``model``.
         settings: what a run must have in common with the one it resumes; ``seed``, and ``start`` where it began from other weights.
         about: what else ``training.json`` should say; ``data`` is what the model learns from, in words.
+        peak: share of the learning rates that the run rises to; a run that begins from trained weights needs less.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Task:
     sheet: Callable[[Any, Path], None]
     settings: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=lambda: {"data": "Motion World"})
+    peak: float = 1.0
 
 
 class Muon:
@@ -322,7 +324,7 @@ def fit(
                 window.append({"loss": accelerator.reduce(loss.detach(), "mean") if ranks > 1 else loss.detach(), **figures})
                 if not cuda:
                     check(run.step, window[-1:])
-                run.update(rate(run.step, done))
+                run.update(task.peak * rate(run.step, done))
                 run.samples += ranks * len(next(iter(batch.values())))
                 now, used = time.monotonic(), time.process_time()
                 run.wall, run.cpu, wall, cpu = run.wall + now - wall, run.cpu + used - cpu, now, used

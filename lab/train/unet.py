@@ -57,6 +57,9 @@ SCHEDULE: dict[str, Any] = {
     "timestep_spacing": "trailing",
 }
 GAMMA = 5.0
+WARM = 0.5
+"""Share of the learning rates for a run that begins from trained weights."""
+
 STEPS, GUIDANCE = 20, 4.0
 """What the models are sampled with when nothing else is asked for."""
 
@@ -198,7 +201,8 @@ def train(
     begun = export.restore(folder, {"text_encoder": model.text_encoder, "unet": model.unet}) if folder else None
     bank = (Defective if name == "lab-base" else Bank)(seed, size["clips"], device=place, progress=progress)
     settings = {"seed": seed, "start": begun, **size}
-    task = Task(name, model, batches(bank, model, seed, size["batch"]), hidden, write, export.sheet, settings, {"data": DATA[name]})
+    make = batches(bank, model, seed, size["batch"])
+    task = Task(name, model, make, hidden, write, export.sheet, settings, {"data": DATA[name]}, WARM if begun else 1.0)
     return fit(out, task, minutes=minutes, steps=steps, device=device, progress=progress)
 
 
