@@ -310,6 +310,11 @@ def fit(
             batch = {key: value.pin_memory() if value.is_cpu else value for key, value in batch.items()}
         return {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
 
+    def leave() -> None:
+        """Part from the other processes; one that ends without it may be aborted while its threads still hold the connection."""
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+
     def begin() -> None:
         torch.cuda.set_device(accelerator.device)  # a thread starts on the first GPU
 
@@ -343,9 +348,11 @@ def fit(
             save(sheet=False)
             if accelerator.is_main_process:
                 told(math.inf)  # the other processes wait for the time
+            leave()
             raise
     close()
     save(sheet=True)
+    leave()
     if accelerator.is_main_process:
         progress(f"train {task.name}", 1000, 1000)
     return cost()
