@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidistill import zoo
 from vidistill.data.parse import HIDDEN, parse
-from vidistill.data.world import FACTORS, MOTIONS
+from vidistill.data.world import FACTORS, MOTIONS, phrase
 from vidistill.errors import InputError, choose
 from vidistill.files import load_json
 from vidistill.knobs import Knob, Knobs
@@ -70,15 +70,7 @@ def compose(said: Mapping[str, str]) -> str:
     """
     for factor, value in said.items():
         choose(factor, value, FACTORS[choose("factor", factor, FACTORS)])
-    subject = " ".join(filter(None, (said.get("colour"), said.get("shape", "shape"))))
-    text = f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}"
-    if "motion" in said:
-        text += f" {MOTIONS[said['motion']]}"
-    if "background" in said:
-        text += f" over a {said['background']} background"
-    if "camera" in said:
-        text += ", still camera" if said["camera"] == "still" else f", camera {said['camera']}"
-    return text
+    return phrase(said)
 
 
 def asked(prompt: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from threading import Lock
 from typing import Any
 
-from vidistill.data.world import FACTORS, MOTIONS, Factors
+from vidistill.data.world import FACTORS, MOTIONS, Factors, phrase
 from vidistill.rng import stream_seed
 
 LENGTH = 20
@@ -42,12 +42,8 @@ def caption(record: Factors, seed: int, *path: int) -> str:
         return ""
     if draw.random() < CLASS_NAME:
         return record.motion
-    named = {factor: draw.random() >= share for factor, share in LEFT_OUT.items()}
-    subject = f"{record.colour + ' ' if named['colour'] else ''}{record.shape if named['shape'] else 'shape'}"
-    article = "an" if subject[0] in "aeiou" else "a"
-    scene = f" over a {record.background} background" if named["background"] else ""
-    view = (", still camera" if record.camera == "still" else f", camera {record.camera}") if named["camera"] else ""
-    return f"{article} {subject} {MOTIONS[record.motion]}{scene}{view}"
+    named = [factor for factor, share in LEFT_OUT.items() if draw.random() >= share]
+    return phrase({factor: getattr(record, factor) for factor in ("motion", *named)})
 
 
 def tokens(tokenizer: Any, texts: list[str]) -> Any:

@@ -14,7 +14,7 @@ Equal bits everywhere: tracks and the background field are float64; per-pixel wo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -125,12 +125,20 @@ class Factors:
 
     def caption(self) -> str:
         """Return e.g. ``"a purple star orbiting over a forest background, camera pan-left"``."""
-        article = "an" if self.colour[0] in "aeiou" else "a"
-        view = "still camera" if self.camera == "still" else f"camera {self.camera}"
-        return f"{article} {self.colour} {self.shape} {MOTIONS[self.motion]} over a {self.background} background, {view}"
+        return phrase({factor: getattr(self, factor) for factor in FACTORS})
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def phrase(said: Mapping[str, str]) -> str:
+    """Return the caption that says these factors, each of ``FACTORS`` or left out; a shape that is not said is called a shape."""
+    subject = " ".join(filter(None, (said.get("colour"), said.get("shape", "shape"))))
+    motion = f" {MOTIONS[said['motion']]}" if "motion" in said else ""
+    scene = f" over a {said['background']} background" if "background" in said else ""
+    camera = said.get("camera")
+    view = "" if camera is None else ", still camera" if camera == "still" else f", camera {camera}"
+    return f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}{motion}{scene}{view}"
 
 
 @dataclass(frozen=True)
