@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors"},
-    {"types", "knobs", "rng", "files", "schedule", "shipped"},
+    {"types", "knobs", "rng", "files", "schedule", "shipped", "weights"},
     {"data", "codec", "select", "compress", "guide", "sample", "student", "measure"},
     {"distill", "zoo"},
     {"papers"},
@@ -21,6 +21,7 @@ FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 SIDEWAYS = {
     ("files", "types"),
     ("types", "files"),
+    ("weights", "files"),
     ("sample", "codec"),
     ("sample", "guide"),
     ("measure", "data"),

@@ -29,9 +29,10 @@ from vidistill.files import cache_home, digest, ensure_folder, load_tensors, sav
 from vidistill.lab.train.latents import FRAMES as LENGTH
 from vidistill.lab.train.latents import SIZE, TRAIN_SEED, train_factors, world_latents
 from vidistill.lab.train.loop import Batch, Task, fit, pick
-from vidistill.measure.probe import HEADS, PER_FRAME, Probe, new_network, write_network
+from vidistill.measure.probe import HEADS, PER_FRAME, Probe, new_network
 from vidistill.rng import stream, stream_seed
 from vidistill.types import Progress, silent
+from vidistill.weights import write_network
 
 NAME = "lab-probe"
 SIZES = {"cpu": {"batch": 32, "clips": 3_072}, "cuda": {"batch": 256, "clips": 8_192}}

@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidistill.errors import InputError
-from vidistill.files import save_json, save_tensors, write_atomic
+from vidistill.files import write_atomic
 from vidistill.lab.train.loop import Batch, Task, fit, pick
 from vidistill.rng import stream, stream_seed
 from vidistill.types import Progress, Protocol, silent
+from vidistill.weights import write_network
 
 NAME = "lab-vae"
 CONFIG: dict[str, Any] = {
@@ -184,11 +185,7 @@ class Frames:
 
 def write(model: Autoencoder, folder: Path, frames: Tensor) -> None:
     """Write the model as a diffusers folder in fp16; ``frames`` (training frames) set the scaling factor."""
-    config = {key: value for key, value in model.vae.config.items() if not key.startswith("_")}
-    config["scaling_factor"] = 1 / model.latents(frames).std().item()
-    save_json(folder / "config.json", {"_class_name": "AutoencoderKL", **config})
-    weights = {name: tensor.half() for name, tensor in model.vae.state_dict().items()}
-    save_tensors(folder / "diffusion_pytorch_model.safetensors", weights, {"format": "pt"})
+    write_network(model.vae, folder, scaling_factor=1 / model.latents(frames).std().item())
 
 
 @torch.inference_mode()

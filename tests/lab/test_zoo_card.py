@@ -16,7 +16,8 @@ from vidistill.files import file_digest, load_json, save_json
 from vidistill.lab import zoo_bars, zoo_card, zoo_text
 from vidistill.lab.train.latents import TEST_SEED, train_factors, world_latents
 from vidistill.measure.generated import share
-from vidistill.measure.probe import Probe, new_network, write_network
+from vidistill.measure.probe import Probe, new_network
+from vidistill.weights import write_network
 
 PROMPTS = [factors(TEST_SEED, i).caption() for i in range(4)]
 

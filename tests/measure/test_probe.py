@@ -14,7 +14,8 @@ import torch
 
 from vidistill.data.world import FACTORS, World
 from vidistill.errors import InputError
-from vidistill.measure.probe import HEADS, PER_FRAME, Probe, load_probe, new_network, write_network
+from vidistill.measure.probe import HEADS, PER_FRAME, Probe, load_probe, new_network
+from vidistill.weights import write_network
 
 TINY: dict[str, Any] = {"channels": (8, 16), "maps": 2, "width": 16, "blocks": 1}
 

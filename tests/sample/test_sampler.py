@@ -101,13 +101,24 @@ def test_a_record_tells_what_a_step_did(which, request) -> None:
         assert torch.allclose(records[-1].x0, records[-1].latents, atol=1e-5)
 
 
-def test_time_of_the_caller_is_not_counted(tiny_dit) -> None:
-    import time
+def test_time_of_the_caller_is_not_counted(tiny_dit, monkeypatch) -> None:
+    from vidistill.sample import sampler
 
-    steps = sample(load_denoiser(tiny_dit), PROMPTS[:1], seeds=[1], steps=2)
-    next(steps)
-    time.sleep(0.5)
-    assert next(steps).seconds < 0.4
+    now = [100.0]
+    monkeypatch.setattr(sampler.time, "perf_counter", lambda: now[0])
+    model = load_denoiser(tiny_dit)
+    advance = model.advance
+
+    def slow(*args):
+        now[0] += 2
+        return advance(*args)
+
+    monkeypatch.setattr(model, "advance", slow)
+    seconds = []
+    for step in sample(model, PROMPTS[:1], seeds=[1], steps=3):
+        seconds.append(step.seconds)
+        now[0] += 50
+    assert seconds == [2, 4, 6]
 
 
 @pytest.mark.parametrize(

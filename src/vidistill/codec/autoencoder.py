@@ -31,6 +31,7 @@ from vidistill import shipped
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import load_json
 from vidistill.rng import normal
+from vidistill.weights import plain_config, read_network
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Arithmetic of a codec: name -> torch dtype."""
@@ -198,12 +199,6 @@ class Codec:
         return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-def plain_config(module: Any) -> dict[str, Any]:
-    """Return the configuration as it would be read back from JSON, without diffusers' private entries."""
-    config = {key: value for key, value in dict(module.config).items() if not key.startswith("_")}
-    return json.loads(json.dumps(config, sort_keys=True))
-
-
 def geometry(kind: str, config: dict[str, Any], module: nn.Module) -> tuple[int, int, int]:
     """Return ``(channels, f_space, f_time)`` from a configuration.
 
@@ -333,16 +328,5 @@ def _hub_answers() -> bool:
 
 
 def _from_pretrained(folder: Path) -> nn.Module:
-    """Load the weights strictly: diffusers itself would fill missing ones with random numbers."""
     kind = autoencoder_class(str(load_json(folder / "config.json").get("_class_name")), str(folder))
-    try:
-        module, report = kind.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False)
-    except Exception as error:  # diffusers raises many kinds for missing, truncated or mismatched files
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"cannot load codec {folder}: {line}; it needs config.json and safetensors weights as save_pretrained writes them"
-        ) from None
-    lost = [*report["missing_keys"], *(str(item) for item in report["mismatched_keys"])]
-    if lost:
-        raise InputError(f"codec {folder} is incomplete: {len(lost)} weights are missing or misshapen, e.g. {lost[0]}")
-    return module
+    return read_network(kind, folder, f"codec {folder}", low_cpu_mem_usage=False)

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from vidistill.data.world import FACTORS
 from vidistill.errors import InputError
-from vidistill.files import ensure_folder, load_json, save_json, save_tensors
+from vidistill.files import load_json
+from vidistill.weights import read_network
 
 HEADS = ("motion", "shape", "colour", "background")
 """The factors that a clip is asked for."""
@@ -172,15 +173,6 @@ def new_network(**config: Any) -> Any:
     return network.to(memory_format=torch.channels_last)
 
 
-def write_network(network: Any, folder: str | Path) -> None:
-    """Write the network as a diffusers folder: ``config.json`` and fp16 safetensors."""
-    folder = ensure_folder(folder)
-    config = {key: value for key, value in network.config.items() if not key.startswith("_")}
-    save_json(folder / "config.json", {"_class_name": CLASS, **config})
-    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    save_tensors(folder / "diffusion_pytorch_model.safetensors", weights, {"format": "pt"})
-
-
 class Probe:
     """A clip classifier.
 
@@ -244,7 +236,7 @@ def load_probe(folder: str | Path, *, device: str | torch.device = "cpu") -> Pro
     """Read a probe from its folder; only safetensors weights are read, and every weight must be there.
 
     Args:
-        folder: as :func:`write_network` writes it.
+        folder: as :func:`vidistill.weights.write_network` writes it.
         device: where it shall run.
 
     Raises:
@@ -257,14 +249,5 @@ def load_probe(folder: str | Path, *, device: str | torch.device = "cpu") -> Pro
     kind = config.get("_class_name") if isinstance(config, dict) else None
     if kind != CLASS:
         raise InputError(f"{folder} holds {kind or 'no model'}, where a probe ({CLASS}) is needed")
-    try:
-        network, report = network_class().from_pretrained(
-            str(folder), use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False, local_files_only=True
-        )
-    except Exception as error:  # diffusers raises many kinds for missing, truncated or mismatched files
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"cannot load probe {folder}: {line}; it needs config.json and safetensors weights") from None
-    lost = [*report["missing_keys"], *report["unexpected_keys"], *(str(item) for item in report["mismatched_keys"])]
-    if lost:
-        raise InputError(f"probe {folder} is damaged: {len(lost)} weights are missing, misshapen or too many, e.g. {lost[0]}")
+    network = read_network(network_class(), folder, f"probe {folder}", exact=True, low_cpu_mem_usage=False, local_files_only=True)
     return Probe(network.float().to(memory_format=torch.channels_last), device=device)

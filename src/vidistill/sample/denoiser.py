@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor
 from vidistill.codec import DTYPES, Codec, load_codec
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import load_json
+from vidistill.weights import read, read_network
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,12 @@ def load_denoiser(folder: str | Path, *, device: str | torch.device = "cpu", dty
     for name in ("text_encoder", family.network, "tokenizer", "scheduler"):
         library, class_name = index.get(name) or (None, None)
         found = getattr({"diffusers": diffusers, "transformers": transformers}.get(str(library)), str(class_name), None)
+        if not (folder / name).is_dir():
+            raise InputError(f"{folder} has no folder {name}; it is not a complete pipeline as save_pretrained writes it")
         if found is None:
             raise InputError(f"{folder}: model_index.json names {library}.{class_name} as {name}, which is no part that can be loaded")
         if name in ("tokenizer", "scheduler"):
-            loaded[name] = _read(folder / name, lambda found=found, name=name: found.from_pretrained(str(folder / name)))
+            loaded[name] = read(str(folder / name), partial(found.from_pretrained, str(folder / name)))
         else:
             parts[name] = _network(found, folder / name, torch_dtype).to(device)
     codec = load_codec(folder / "vae", device=device, dtype=dtype)
@@ -199,13 +203,9 @@ def load_denoiser(folder: str | Path, *, device: str | torch.device = "cpu", dty
 
 
 def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load one network strictly: the libraries themselves would fill missing weights with random numbers."""
-    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "torch_dtype": dtype}
+    """Load one network, ready to sample."""
     with _no_bars():
-        module, report = _read(folder, lambda: kind.from_pretrained(str(folder), **options))
-    lost = [*report["missing_keys"], *(str(item) for item in report["mismatched_keys"])]
-    if lost:
-        raise InputError(f"{folder} is incomplete: {len(lost)} weights are missing or misshapen, e.g. {lost[0]}")
+        module = read_network(kind, folder, str(folder), torch_dtype=dtype)
     for p in module.parameters():  # memory-mapped weights are not aligned, and unaligned ones give other last bits
         p.data = p.data.clone()
     return module.eval().requires_grad_(False)
@@ -223,14 +223,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _read(folder: Path, load: Any) -> Any:
-    """Call a library's loader; whatever it raises about a folder becomes one line."""
-    if not folder.is_dir():
-        raise InputError(f"{folder.parent} has no folder {folder.name}; it is not a complete pipeline as save_pretrained writes it")
-    try:
-        return load()
-    except Exception as error:  # diffusers and transformers raise many kinds for missing, truncated or mismatched files
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"cannot load {folder}: {line}; it needs safetensors weights and JSON as save_pretrained writes them") from None
