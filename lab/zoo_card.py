@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidistill import __version__, zoo
+from vidistill import __version__, shipped, zoo
 from vidistill.codec import Codec, bytes_of_shapes, load_codec, pack, shapes_of, unpack
 from vidistill.data.parse import Parsed, parse
 from vidistill.data.world import Factors, factors, render
@@ -64,10 +64,9 @@ def locate(name: str | Path) -> Path:
     Raises:
         InputError: it is neither, or the model is not there.
     """
-    known = str(name) in zoo.ZOO
-    folder = zoo.path(str(name)) if known else Path(name)
+    folder = shipped.locate(name)
     if not folder.is_dir() or not any((folder / file).is_file() for file in ("config.json", "model_index.json")):
-        if known:
+        if str(name) in zoo.ZOO:
             raise InputError(f"{name} is not in this package yet: train it with vidistill train {name}, then give the folder of its model")
         raise InputError(f"no model {str(name)!r}: neither a model's folder nor in the zoo ({nearest(str(name), zoo.ZOO)})")
     return folder
@@ -192,8 +191,8 @@ def _probe(given: Probe | str | Path | None, device: str) -> Probe | None:
         return given
     if given is not None:
         return load_probe(given, device=device)
-    shipped = zoo.path("lab-probe")
-    return load_probe(shipped, device=device) if (shipped / "config.json").is_file() else None
+    own = zoo.path("lab-probe")
+    return load_probe(own, device=device) if (own / "config.json").is_file() else None
 
 
 def _answers(probe: Probe, video: Tensor, stage: str, progress: Progress) -> tuple[list[dict[str, str]], Tensor]:
@@ -201,9 +200,10 @@ def _answers(probe: Probe, video: Tensor, stage: str, progress: Progress) -> tup
     rows, features = [], []
     for start in range(0, len(video), CHUNK):
         part = video[start : start + CHUNK]
-        said = {name: [probe.factors[name][i] for i in index.tolist()] for name, index in probe.predict(part).items()}
+        classes, frames = probe.classify(part)
+        said = {name: [probe.factors[name][i] for i in index.tolist()] for name, index in classes.items()}
         rows += [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
-        features.append(probe.features(part)[1])
+        features.append(frames)
         progress(stage, min(start + CHUNK, len(video)), len(video))
     return rows, torch.cat(features)
 

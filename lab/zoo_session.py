@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vidistill import zoo
+from vidistill import shipped, zoo
 from vidistill.data.parse import HIDDEN, parse
 from vidistill.data.world import FACTORS, MOTIONS, phrase
 from vidistill.errors import InputError, choose
@@ -339,5 +339,4 @@ class ZooSession:
         yield Step(stage, at.steps, at.steps, take)
 
     def _folder(self, name: str) -> Path:
-        place = self._places[choose("model", name, self._places)]
-        return zoo.path(str(place)) if str(place) in zoo.ZOO else Path(place)
+        return shipped.locate(self._places[choose("model", name, self._places)])

@@ -36,12 +36,6 @@ USES = {
 WORLD, FOLDER = "Motion World (built in)", "a folder of videos"
 LAYOUTS = ("ucf101", "hmdb51", "kinetics", "ssv2", "folder")
 COLUMNS = 12  # pictures in a row of the contact sheet
-PAGE = f":host {{ background:{style.GROUND}; padding:16px; border-radius:12px; box-sizing:border-box; container-type:inline-size; }}"
-BOARD = """
-:host { display: grid !important; gap: 12px; align-items: start; grid-template-columns: 280px minmax(0, 1.25fr) minmax(0, 1fr); }
-@container (max-width: 1180px) { :host { grid-template-columns: 280px minmax(0, 1fr); } ::slotted(.why), .why { grid-column: 1 / -1; } }
-@container (max-width: 720px) { :host { grid-template-columns: minmax(0, 1fr); } }
-"""
 
 
 def numbers_html(look: Look) -> str:
@@ -231,13 +225,9 @@ class LatentVddBench(pn.viewable.Viewer):
             style.card("Error against bytes", self._tradeoff, note="the selected clips at rank ratios 0.1, 0.25, 0.5, 0.75 and 1"),
             style.card("Where the bytes go", self._budget, self.save_button),
         ]
-        columns = [pn.Column(*objects, sizing_mode="stretch_width", margin=0) for objects in ([left], centre, right)]
-        columns[2].css_classes = ["why"]
-        board = pn.Column(*columns, sizing_mode="stretch_width", stylesheets=[BOARD], margin=0)
-        title = style.text(
-            '<h1 style="font-size:20px;margin:0 0 2px">Latent Video Dataset Distillation</h1>'
-            f'<p style="color:{style.MUTED};margin:0">A few clips are selected, their latents squeezed into one file, and decoded again. '
-            "Turn a knob and see what survives.</p>"
+        title = style.title(
+            "Latent Video Dataset Distillation",
+            "A few clips are selected, their latents squeezed into one file, and decoded again. Turn a knob and see what survives.",
         )
         head = pn.Row(title, pn.Column(self.bar, width=400, margin=0), sizing_mode="stretch_width", margin=(0, 0, 12, 0))
-        return pn.Column(head, board, sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)
+        return style.page(head, left=[left], centre=centre, right=right)

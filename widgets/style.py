@@ -38,6 +38,14 @@ CONTROL = f"""
 .bk-btn[disabled], .bk-input[disabled], .noUi-target[disabled] {{ opacity: .45; cursor: not-allowed; }}
 """
 
+PAGE = f":host {{ background:{GROUND}; padding:16px; border-radius:12px; box-sizing:border-box; container-type:inline-size; }}"
+
+BOARD = """
+:host { display: grid !important; gap: 12px; align-items: start; grid-template-columns: 280px minmax(0, 1.25fr) minmax(0, 1fr); }
+@container (max-width: 1180px) { :host { grid-template-columns: 280px minmax(0, 1fr); } ::slotted(.why), .why { grid-column: 1 / -1; } }
+@container (max-width: 720px) { :host { grid-template-columns: minmax(0, 1fr); } }
+"""
+
 
 def text(html: str = "", **params: Any) -> pn.pane.HTML:
     """Return a text pane in the house font."""
@@ -54,6 +62,19 @@ def card(title: str, *objects: Any, note: str = "", **params: Any) -> pn.Column:
     """Return ``objects`` on a white card under a heading."""
     head = [heading(title, note)] if title else []
     return pn.Column(*head, *objects, stylesheets=[CARD], **{"sizing_mode": "stretch_width", "margin": (0, 0, 12, 0), **params})
+
+
+def title(name: str, note: str, **params: Any) -> pn.pane.HTML:
+    """Return the heading of a page."""
+    return text(f'<h1 style="font-size:20px;margin:0 0 2px">{name}</h1><p style="color:{MUTED};margin:0">{note}</p>', **params)
+
+
+def page(*head: Any, left: list[Any], centre: list[Any], right: list[Any]) -> pn.Column:
+    """Return a page: its head, and three columns under it; a narrow one puts the right column below, then all in one."""
+    columns = [pn.Column(*objects, sizing_mode="stretch_width", margin=0) for objects in (left, centre, right)]
+    columns[2].css_classes = ["why"]
+    board = pn.Column(*columns, sizing_mode="stretch_width", stylesheets=[BOARD], margin=0)
+    return pn.Column(*head, board, sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)
 
 
 def figure(title: str, words: str, height: int, data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:

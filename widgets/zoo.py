@@ -20,12 +20,6 @@ from vidistill.widgets.run_bar import RunBar
 UNSAID, NONE = "(not said)", "(none)"
 WIDTH = 400  # pixels of the screen that a clip is shown on, at most
 MARKS = {True: ("✓", "right", style.GREEN), False: ("✗", "wrong", style.VERMILLION), None: ("–", "not asked", style.MUTED)}
-PAGE = f":host {{ background:{style.GROUND}; padding:16px; border-radius:12px; box-sizing:border-box; container-type:inline-size; }}"
-BOARD = """
-:host { display: grid !important; gap: 12px; align-items: start; grid-template-columns: 280px minmax(0, 1.2fr) minmax(0, 1fr); }
-@container (max-width: 1080px) { :host { grid-template-columns: 280px minmax(0, 1fr); } ::slotted(.why), .why { grid-column: 1 / -1; } }
-@container (max-width: 720px) { :host { grid-template-columns: minmax(0, 1fr); } }
-"""
 WORDS = """
 :host { display: grid !important; gap: 8px; grid-template-columns: repeat(5, minmax(0, 1fr)); }
 @container (max-width: 720px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
@@ -243,13 +237,5 @@ class ZooBench(pn.viewable.Viewer):
             style.card("What is in it", self._table, note="read from the pixels by the exact parser, beside what the prompt asks"),
             style.card("", self._expander),
         ]
-        columns = [pn.Column(*objects, sizing_mode="stretch_width", margin=0) for objects in ([left], centre, right)]
-        columns[2].css_classes = ["why"]
-        board = pn.Column(*columns, sizing_mode="stretch_width", stylesheets=[BOARD], margin=0)
-        title = style.text(
-            '<h1 style="font-size:20px;margin:0 0 2px">The zoo</h1>'
-            f'<p style="color:{style.MUTED};margin:0">Small text-to-video models of Motion World. Say what should be seen, '
-            "run, and compare it with what is there.</p>",
-            margin=(0, 0, 12, 0),
-        )
-        return pn.Column(title, top, board, sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)
+        note = "Small text-to-video models of Motion World. Say what should be seen, run, and compare it with what is there."
+        return style.page(style.title("The zoo", note, margin=(0, 0, 12, 0)), top, left=[left], centre=centre, right=right)

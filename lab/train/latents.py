@@ -10,7 +10,7 @@ Latents are posterior means at unit scale. Shapes: N clips, C = 4 channels, T = 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -45,20 +45,67 @@ def world_latents(records: Sequence[Factors], codec: Codec, *, progress: Progres
         codec: a frame codec (lab-vae).
         progress: called after each shard of 512 clips.
     """
-    folder, done = ensure_folder(cache_home() / "world-latents"), 0
-    shards = [records[start : start + SHARD] for start in range(0, len(records), SHARD)]
-    parts: list[Tensor] = [torch.empty(0)] * len(shards)
-    first = len(shards) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
-    for i in [*range(first, len(shards)), *range(first)]:
-        some = shards[i]
-        key = digest({"codec": codec.fingerprint, "frames": FRAMES, "size": SIZE, "clips": [record.as_dict() for record in some]}, 32)
+
+    def encode(rows: slice) -> Tensor:
+        return torch.cat([codec.encode(render(some, FRAMES, SIZE)) for some in in_parts(records[rows], 64)]).half()
+
+    return torch.cat(shards("world-latents", "latents", records, codec, SHARD, encode, "render and encode", progress))
+
+
+def in_parts(records: Sequence[Factors], size: int) -> list[Sequence[Factors]]:
+    """Return the records in parts of ``size``, the last one shorter."""
+    return [records[start : start + size] for start in range(0, len(records), size)]
+
+
+def shards(
+    home: str,
+    what: str,
+    records: Sequence[Factors],
+    codec: Codec,
+    size: int,
+    make: Callable[[slice], Tensor],
+    stage: str,
+    progress: Progress,
+) -> list[Tensor]:
+    """Return one tensor for each ``size`` clips, made or read from the cache; a key is the clips' factors and the codec's weights.
+
+    Args:
+        home: folder of the cache.
+        what: name of the tensor in its file.
+        records: the clips.
+        codec: what they pass through.
+        size: clips of a shard.
+        make: rows of ``records`` -> their shard.
+        stage, progress: called after each shard, in clips.
+    """
+    folder, done, parts = ensure_folder(cache_home() / home), 0, in_parts(records, size)
+    tensors: list[Tensor] = [torch.empty(0)] * len(parts)
+    first = len(parts) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
+    for i in [*range(first, len(parts)), *range(first)]:
+        clips = [record.as_dict() for record in parts[i]]
+        key = digest({"codec": codec.fingerprint, "frames": FRAMES, "size": SIZE, "clips": clips}, 32)
         path = folder / f"{key}.safetensors"
         if not path.exists():
-            z = torch.cat([codec.encode(render(some[at : at + 64], FRAMES, SIZE)) for at in range(0, len(some), 64)])
-            save_tensors(path, {"latents": z.half()})
-        parts[i], done = load_tensors(path)[0]["latents"], done + len(some)
-        progress("render and encode", done, len(records))
-    return torch.cat(parts)
+            save_tensors(path, {what: make(slice(i * size, i * size + len(clips)))})
+        tensors[i], done = load_tensors(path)[0][what], done + len(clips)
+        progress(stage, done, len(records))
+    return tensors
+
+
+class Order:
+    """Which of ``count`` clips a batch holds: every clip once an epoch; the stream ``(seed, *path, epoch)`` shuffles an epoch."""
+
+    def __init__(self, count: int, seed: int, *path: str) -> None:
+        self.count, self.seed, self.path = count, seed, path
+
+    def rows(self, k: int, batch: int) -> list[tuple[int, int]]:
+        """Return ``(epoch, clip)`` of each row of batch ``k``."""
+        places = (divmod(place, self.count) for place in range(k * batch, (k + 1) * batch))
+        return [(epoch, self._shuffled(epoch)[place]) for epoch, place in places]
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _shuffled(self, epoch: int) -> list[int]:
+        return torch.randperm(self.count, generator=stream(self.seed, *self.path, epoch)).tolist()
 
 
 class Bank:
@@ -75,21 +122,13 @@ class Bank:
         self.seed = seed
         self.records = train_factors(seed, clips)
         self.latents = self.encode(load_codec("lab-vae", device=device), progress).to(device)
+        self.order = Order(len(self.records), seed, "order")
 
     def encode(self, codec: Codec, progress: Progress) -> Tensor:
         """Return the latents of ``records``, float16 on the CPU."""
         return world_latents(self.records, codec, progress=progress)
 
-    def order(self, k: int, batch: int) -> list[tuple[int, int]]:
-        """Return ``(epoch, clip)`` of each row of batch ``k``: every clip once an epoch."""
-        places = (divmod(place, len(self.records)) for place in range(k * batch, (k + 1) * batch))
-        return [(epoch, self._shuffled(epoch)[place]) for epoch, place in places]
-
     def draw(self, k: int, batch: int) -> tuple[Tensor, list[str]]:
         """Return latents, float32 ``[B, C, T, H, W]``, and captions of batch ``k``."""
-        rows = self.order(k, batch)
+        rows = self.order.rows(k, batch)
         return self.latents[[i for _, i in rows]].float(), [caption(self.records[i], self.seed, epoch, i) for epoch, i in rows]
-
-    @lru_cache(maxsize=2)  # noqa: B019
-    def _shuffled(self, epoch: int) -> list[int]:
-        return torch.randperm(len(self.records), generator=stream(self.seed, "order", epoch)).tolist()

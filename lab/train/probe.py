@@ -15,7 +15,7 @@ grain change a little. Batch k depends on (seed, k) alone. Clips: uint8 ``[B, 3,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from vidistill.codec import Codec, load_codec
 from vidistill.data.world import FACTORS, SHAPES, Factors, column, factors, render, trajectory
-from vidistill.files import cache_home, digest, ensure_folder, load_tensors, save_tensors, write_atomic
+from vidistill.files import write_atomic
 from vidistill.lab.train.latents import FRAMES as LENGTH
-from vidistill.lab.train.latents import SIZE, TRAIN_SEED, train_factors, world_latents
+from vidistill.lab.train.latents import SIZE, TRAIN_SEED, Order, shards, train_factors, world_latents
 from vidistill.lab.train.loop import Batch, Task, fit, pick
 from vidistill.measure.probe import HEADS, PER_FRAME, Probe, new_network
 from vidistill.rng import stream, stream_seed
@@ -52,18 +52,10 @@ def seen_through(records: Sequence[Factors], codec: Codec, *, progress: Progress
         codec: a frame codec (lab-vae).
         progress: called after each shard of 256 clips.
     """
-    folder, parts = ensure_folder(cache_home() / "world-decoded"), []
-    latents: Tensor | None = None
-    for start in range(0, len(records), SHARD):
-        some = records[start : start + SHARD]
-        key = digest({"codec": codec.fingerprint, "frames": LENGTH, "size": SIZE, "clips": [record.as_dict() for record in some]}, 32)
-        path = folder / f"{key}.safetensors"
-        if not path.exists():
-            latents = world_latents(records, codec) if latents is None else latents
-            save_tensors(path, {"video": codec.decode(latents[start : start + SHARD].float(), LENGTH)})
-        parts.append(load_tensors(path)[0]["video"])
-        progress("decode", min(start + SHARD, len(records)), len(records))
-    return parts
+    latents = cache(lambda: world_latents(records, codec))  # not asked for when every shard is there
+    return shards(
+        "world-decoded", "video", records, codec, SHARD, lambda rows: codec.decode(latents()[rows].float(), LENGTH), "decode", progress
+    )
 
 
 class Clips:
@@ -79,19 +71,15 @@ class Clips:
     def __init__(self, seed: int, batch: int, clips: int, *, progress: Progress = silent) -> None:
         self.seed, self.batch, self.records = seed, batch, train_factors(seed, clips)
         self.parts = seen_through(self.records, load_codec("lab-vae"), progress=progress)
+        self.order = Order(clips, seed, NAME, "order")
 
     def __call__(self, k: int) -> Batch:
         old = self.batch // 2
         fresh = [factors(TRAIN_SEED + self.seed, i) for i in range(k * (self.batch - old), (k + 1) * (self.batch - old))]
-        places = [divmod(place, len(self.records)) for place in range(k * old, (k + 1) * old)]
-        rows = [int(self._shuffled(epoch)[place]) for epoch, place in places]
+        rows = [i for _, i in self.order.rows(k, old)]
         video = torch.cat([render(fresh, LENGTH, SIZE), torch.stack([self.parts[i // SHARD][i % SHARD] for i in rows])])
         records = [*fresh, *(self.records[i] for i in rows)]
         return label(video, records, stream(self.seed, NAME, "augment", k))
-
-    @lru_cache(maxsize=2)  # noqa: B019
-    def _shuffled(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.records), generator=stream(self.seed, NAME, "order", epoch))
 
 
 def label(video: Tensor, records: Sequence[Factors], draw: torch.Generator) -> Batch:

@@ -173,7 +173,7 @@ def origin(start: str | Path | None) -> Path | None:
     if str(start) == "auto":
         folder = shipped.folder("lab-base")
         return folder if (folder / "model_index.json").is_file() else None
-    return shipped.folder(str(start)) if str(start) in shipped.NAMES else Path(start)
+    return shipped.locate(start)
 
 
 def train(

@@ -17,3 +17,8 @@ def folder(name: str) -> Path:
         InputError: there is no model of that name.
     """
     return Path(__file__).parent / "zoo" / choose("zoo model", name, NAMES)
+
+
+def locate(place: str | Path) -> Path:
+    """Return the folder of a model by its name, or the folder that ``place`` is."""
+    return folder(str(place)) if str(place) in NAMES else Path(place)

@@ -22,7 +22,7 @@ import diffusers
 import torch
 import transformers  # noqa: F401
 
-from vidistill import zoo
+from vidistill import shipped, zoo
 from vidistill.rng import normal
 from vidistill.sample import Denoiser, generate
 
@@ -74,7 +74,7 @@ def main() -> int:
     for name in args.models:
         loading = timed(lambda name=name: zoo.load(name, device=args.device))
         model = zoo.load(name, device=args.device)
-        theirs = stock(model, zoo.path(name) if name in zoo.ZOO else Path(name), args.steps)
+        theirs = stock(model, shipped.locate(name), args.steps)
         ours = lambda model=model: generate(model, [PROMPT], seeds=[0], steps=args.steps)  # noqa: E731
         same = float((ours() - theirs().float().cpu()).abs().max())
         turns = [(timed(ours), timed(theirs)) for _ in range(args.repeats)]

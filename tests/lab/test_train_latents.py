@@ -83,7 +83,7 @@ def bank(monkeypatch):
 
 def test_each_clip_comes_once_an_epoch(bank) -> None:
     one = bank()
-    rows = [row for k in range(7) for row in one.order(k, 3)]
+    rows = [row for k in range(7) for row in one.order.rows(k, 3)]
     assert len(rows) == 21
     for epoch in range(3):
         assert sorted(clip for at, clip in rows if at == epoch) == list(range(7))
@@ -97,8 +97,8 @@ def test_batches_depend_on_seed_and_number_alone(bank) -> None:
     assert torch.equal(x, y)
     assert texts == others
     assert x.dtype == torch.float32
-    assert [i for _, i in one.order(4, 3)] != [i for _, i in bank(seed=1).order(4, 3)]
-    assert torch.equal(x, one.latents[[i for _, i in one.order(4, 3)]].float())
+    assert [i for _, i in one.order.rows(4, 3)] != [i for _, i in bank(seed=1).order.rows(4, 3)]
+    assert torch.equal(x, one.latents[[i for _, i in one.order.rows(4, 3)]].float())
 
 
 def jumps(clip: torch.Tensor, own: torch.Tensor) -> int:

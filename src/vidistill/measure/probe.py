@@ -203,6 +203,12 @@ class Probe:
         """
         return self._run(video, lambda out: out.logits)
 
+    def classify(self, video: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the most likely class of each factor, int64 ``[B]``, and the frames' features ``[B, T, D]``, float32, in one pass."""
+        found = self._run(video, lambda out: out.logits | {"": out.frame})
+        frame = found.pop("")
+        return {name: logits.argmax(1) for name, logits in found.items()}, frame
+
     def frame_logits(self, video: Tensor) -> dict[str, Tensor]:
         """Return the logits of shape, colour and background in each frame, float32 ``[B, T, K]``: nearly equal where nothing is seen."""
         return self._run(video, lambda out: out.frame_logits)
@@ -214,7 +220,7 @@ class Probe:
 
     def predict(self, video: Tensor) -> dict[str, Tensor]:
         """Return the most likely class of each factor, int64 ``[B]``."""
-        return {name: logits.argmax(1) for name, logits in self.logits(video).items()}
+        return self.classify(video)[0]
 
     @torch.inference_mode()
     def _run(self, video: Tensor, pick: Any) -> dict[str, Tensor]:

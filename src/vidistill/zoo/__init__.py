@@ -37,7 +37,7 @@ def load(name: str | Path, *, device: str | torch.device = "cpu", dtype: str = "
     Raises:
         InputError: no such model, or the folder is damaged, incomplete or none of these.
     """
-    folder = path(str(name)) if str(name) in ZOO else Path(name)
+    folder = shipped.locate(name)
     if not folder.is_dir():
         raise InputError(f"no model {str(name)!r}: neither a folder nor in the zoo ({nearest(str(name), ZOO)})")
     if (folder / "model_index.json").is_file():
