@@ -1,0 +1,67 @@
+"""Classifier-free guidance: from the outputs for no prompt and for the prompt to one that is believed, and one that is renoised with.
+
+    CFG     out = u + g (c - u)               renoised with out      (Ho and Salimans 2022; g = 1 is no guidance)
+    CFG++   out = u + lam (c - u)             renoised with u        (Chung et al. 2024, arXiv 2406.08070; lam in [0, 1])
+
+g is the standard scale, the one of diffusers' pipelines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vidistill.errors import InputError
+
+
+@dataclass(frozen=True)
+class Cfg:
+    """Ordinary guidance.
+
+    Attributes:
+        scale: g >= 1.
+
+    Raises:
+        InputError: g < 1.
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.scale < 1:
+            raise InputError(f"cannot sample with guidance={self.scale:g}: it must be 1 (off) or more; a scale below 1 is CFG++'s")
+
+    @property
+    def needs_both(self) -> bool:
+        """Whether the output without a prompt is needed."""
+        return self.scale > 1
+
+    def combine(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output that is believed and the one that is renoised with."""
+        out = u + self.scale * (c - u)
+        return out, out
+
+
+@dataclass(frozen=True)
+class CfgPlus:
+    """CFG++: a small step towards the prompt, noise put back without it.
+
+    Attributes:
+        scale: lam in (0, 2]; above 1 it is an extrapolation that a straight path's early steps may need.
+
+    Raises:
+        InputError: lam out of range.
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= 2:
+            raise InputError(f"cannot sample with CFG++ scale={self.scale:g}: it must be above 0 and at most 2; the papers use 0.8")
+
+    needs_both = True
+
+    def combine(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output that is believed and the one that is renoised with."""
+        return u + self.scale * (c - u), u
