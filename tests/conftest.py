@@ -94,3 +94,50 @@ def tiny_dit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = {"text_encoder": text, "transformer": transformer}
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return _write(tmp_path_factory.mktemp("models") / "tiny-dit", "WanPipeline", parts, tokenizer, scheduler, [None, None])
+
+
+@pytest.fixture(scope="session")
+def tiny_unet_leading(tiny_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ModelScope-family folder with the published checkpoint's schedule: DDIM, leading spacing."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("models") / "leading"
+    shutil.copytree(tiny_unet, folder, symlinks=True)
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"timestep_spacing": "leading"}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An AnimateDiff-family folder with lab-vae's latents: about 60 thousand random weights."""
+    from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from vidistill.lab.train.captions import LENGTH, clip_tokenizer
+
+    tokenizer = clip_tokenizer()
+    ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, **ends, **small))
+        image = UNet2DConditionModel(
+            block_out_channels=(8, 8),
+            layers_per_block=1,
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=8,
+            norm_num_groups=2,
+        )
+        adapter = MotionAdapter(
+            block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=4
+        )
+        unet = UNetMotionModel.from_unet2d(image, adapter)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False)
+    parts = {"text_encoder": text, "unet": unet, "motion_adapter": adapter}
+    folder = tmp_path_factory.mktemp("models") / "tiny-motion"
+    return _write(folder, "AnimateDiffPipeline", parts, tokenizer, scheduler, ["diffusers", "AutoencoderKL"])

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors"},
-    {"types", "knobs", "rng", "files", "schedule", "shipped", "weights"},
+    {"types", "knobs", "rng", "files", "hub", "schedule", "shipped", "weights"},
     {"data", "codec", "select", "compress", "guide", "sample", "student", "measure"},
     {"distill", "zoo"},
     {"papers"},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidistill.codec import autoencoder, load_codec
+from vidistill import hub
+from vidistill.codec import load_codec
 from vidistill.codec.autoencoder import Codec
 from vidistill.data.world import World
 from vidistill.errors import InputError
@@ -126,7 +127,7 @@ def test_loads_a_folder_and_a_pipeline_folder(make, tmp_path, video: torch.Tenso
 
 
 def test_bad_names_folders_and_files_are_one_line(make, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(autoencoder, "_hub_answers", lambda: False)
+    monkeypatch.setattr(hub, "_answers", lambda: False)
 
     def line(name, **options) -> str:
         with pytest.raises(InputError) as caught:
@@ -158,7 +159,7 @@ def test_loads_a_hub_id_from_the_download_cache(make, tmp_path, monkeypatch, vid
     (tmp_path / "models--some--pipeline" / "refs").mkdir()
     (tmp_path / "models--some--pipeline" / "refs" / "main").write_text("1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(autoencoder, "_hub_answers", lambda: False)
+    monkeypatch.setattr(hub, "_answers", lambda: False)
     torch.testing.assert_close(load_codec("some/pipeline").encode(video), Codec(make("AutoencoderKL"), id="kl").encode(video))
 
 

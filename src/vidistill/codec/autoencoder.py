@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from vidistill import shipped
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import load_json
+from vidistill.hub import is_hub_id, snapshot
 from vidistill.rng import normal
 from vidistill.weights import plain_config, read_network
 
@@ -283,48 +284,19 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu", dtype: s
 
 
 def _hub_folder(name: str) -> Path:
-    """Return the folder of a hub id: from the download cache, else over the network; only an autoencoder's files are fetched.
+    """Return the folder of a hub id; only an autoencoder's files are fetched.
 
     Raises:
         InputError: it is no hub id, or cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-
-    if len(name.split("/")) != 2 or name.startswith((".", "/", "~")):
+    instead = "codec=lab-vae or a folder written by save_pretrained"
+    if not is_hub_id(name):
         raise InputError(
-            f"unknown codec {name!r}: neither a folder, nor a hub id, nor lab-vae "
-            f"({nearest(name, ['lab-vae'])}); pass codec=lab-vae or a folder written by save_pretrained"
+            f"unknown codec {name!r}: neither a folder, nor a hub id, nor lab-vae ({nearest(name, ['lab-vae'])}); pass {instead}"
         )
     weights = "diffusion_pytorch_model"
     files = ["config.json", f"{weights}.safetensors", f"{weights}-*.safetensors", f"{weights}.safetensors.index.json"]
-    why = "no answer"
-    for cached in (True, False):
-        if not cached and not _hub_answers():
-            break
-        try:
-            patterns = [*files, *(f"vae/{file}" for file in files)]
-            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=cached))
-        except Exception as error:  # not cached, no such id, not allowed: the kinds depend on the library's version
-            why = type(error).__name__
-            continue
-        if next(folder.glob(f"**/{weights}*.safetensors"), None):
-            return folder
-        why = "no safetensors weights of an autoencoder"
-    raise InputError(
-        f"cannot get codec {name!r} from the hub or its cache ({why}); pass codec=lab-vae or a folder written by save_pretrained"
-    )
-
-
-def _hub_answers() -> bool:
-    """Return whether the hub can be reached: one question, where the library itself would ask for most of a minute."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # offline mode, no route, no name, a proxy: which one depends on the library's version
-        return False
-    return True
+    return snapshot(name, [*files, *(f"vae/{file}" for file in files)], f"{weights}*.safetensors", "codec", instead)
 
 
 def _from_pretrained(folder: Path) -> nn.Module:

@@ -1,6 +1,22 @@
-"""Clips from models: what the sampler sees of a model, and the sampler, a generator of step records."""
+"""Clips from models: what the sampler sees of a model, the sampler, a generator of step records, and its tapes."""
 
-from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Time, load_denoiser
-from vidistill.sample.sampler import Step, generate, sample
+from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
+from vidistill.sample.load import load_denoiser
+from vidistill.sample.sampler import Step, fits, generate, sample
+from vidistill.sample.tape import Tape, fork, load_tape, record
 
-__all__ = ["Denoiser", "Epsilon", "Flow", "Step", "Time", "generate", "load_denoiser", "sample"]
+__all__ = [
+    "Denoiser",
+    "Epsilon",
+    "Flow",
+    "Motion",
+    "Step",
+    "Tape",
+    "fits",
+    "fork",
+    "generate",
+    "load_denoiser",
+    "load_tape",
+    "record",
+    "sample",
+]

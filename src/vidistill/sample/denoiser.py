@@ -2,9 +2,10 @@
 
     x_t = alpha_t x_0 + sigma_t eps
 
-A :class:`Denoiser` wraps stock diffusers and transformers components. Two families: :class:`Epsilon` (ModelScope: ``UNet3DConditionModel``,
-DDIM) and :class:`Flow` (Wan: ``WanTransformer3DModel``, rectified flow). Every operation is done in the order in which the stock pipelines
-do it, so that the same noise gives the same latents, bit for bit.
+A :class:`Denoiser` wraps stock diffusers and transformers components. Three families: :class:`Epsilon` (ModelScope, ZeroScope:
+``UNet3DConditionModel``), :class:`Motion` (AnimateDiff: ``UNetMotionModel``), both DDIM, and :class:`Flow` (Wan:
+``WanTransformer3DModel``, rectified flow, Euler). Every operation is done in the order in which the stock pipelines do it, so that the same
+noise gives the same latents, bit for bit.
 
 Shapes: B clips, C channels, T frames, H = W latent cells; prompts ``[B, L, D]``.
 """
@@ -12,35 +13,16 @@ Shapes: B clips, C channels, T frames, H = W latent cells; prompts ``[B, L, D]``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidistill.codec import DTYPES, Codec, load_codec
-from vidistill.errors import InputError, choose, nearest
-from vidistill.files import load_json
-from vidistill.weights import read, read_network
-
-
-@dataclass(frozen=True)
-class Time:
-    """One point of a time grid.
-
-    Attributes:
-        t: what the network is told, a 0-d tensor: training timestep (int64), or 1000 sigma (float32).
-        alpha, sigma: 0-d float32 tensors, ``x_t = alpha x_0 + sigma eps``.
-    """
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
+from vidistill.codec import Codec
+from vidistill.errors import InputError
+from vidistill.schedule import Time
 
 
 class Denoiser(ABC):
@@ -58,12 +40,22 @@ class Denoiser(ABC):
     network: str
     """Name of the denoising network's folder."""
 
-    def __init__(self, parts: dict[str, Any], tokenizer: Any, scheduler: Any, codec: Codec, *, id: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        parts: dict[str, Any],
+        tokenizer: Any,
+        scheduler: Any,
+        codec: Codec,
+        *,
+        id: str,
+        settings: dict[str, Any],
+        device: str | torch.device = "cpu",
+    ) -> None:
         self.id, self.parts, self.tokenizer, self.scheduler, self.codec = id, parts, tokenizer, scheduler, codec
         self.frames, self.size = settings["frames"], settings["size"]
         self.steps, self.guidance = settings["steps"], settings["guidance"]
         net = parts[self.network]
-        self.device, self.dtype = net.device, net.dtype
+        self.device, self.dtype = torch.device(device), net.dtype
         if net.config.in_channels != codec.channels:
             raise InputError(
                 f"{id}: the network takes {net.config.in_channels} latent channels, its autoencoder {codec.id} has {codec.channels}"
@@ -89,20 +81,38 @@ class Denoiser(ABC):
         """Return for each step where it begins and where it ends, from noise to video."""
 
     @abstractmethod
-    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None, guidance: float) -> Tensor:
-        """Return the network's output at ``x``, guided ``u + guidance (c - u)`` where ``negative`` is given."""
+    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """Return the network's outputs at ``x`` for ``negative`` (None where it is not given) and for ``text``."""
 
     @abstractmethod
     def clean(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
         """Return the clean video that an output means, ``x_0``."""
 
     @abstractmethod
-    def advance(self, x: Tensor, x0: Tensor, output: Tensor, time: Time, after: Time) -> Tensor:
-        """Return the latents one deterministic step later."""
+    def noise(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
+        """Return the noise that an output means, ``eps``."""
+
+    @abstractmethod
+    def shifted(self, output: Tensor, change: Tensor, time: Time) -> Tensor:
+        """Return the output that means the clean video ``x_0 + change``; an increment, so that no change is none to the last bit."""
+
+    @abstractmethod
+    def advance(
+        self, x: Tensor, x0: Tensor, outputs: tuple[Tensor, Tensor], now: Time, after: Time, eta: float, z: Tensor | None
+    ) -> Tensor:
+        """Return the latents one step later.
+
+        Args:
+            x, x0: latents before the step, and the clean video they are believed to be.
+            outputs: the output that is believed, and the one whose noise is put back; one and the same but for CFG++.
+            now, after: where the step begins and ends.
+            eta: share of DDPM's noise that a step adds, 0 to 1.
+            z: that noise, where ``eta`` > 0.
+        """
 
 
 class Epsilon(Denoiser):
-    """The ModelScope family: noise prediction, DDIM steps; parts ``text_encoder`` (CLIP) and ``unet``."""
+    """The ModelScope family: DDIM steps; parts ``text_encoder`` (CLIP) and ``unet``. Predicts noise, or v or the clean video."""
 
     family, network = "epsilon", "unet"
 
@@ -110,24 +120,62 @@ class Epsilon(Denoiser):
         return self.parts["text_encoder"](self.tokens(prompts)[0])[0].to(self.dtype)
 
     def grid(self, steps: int) -> list[tuple[Time, Time]]:
-        abar, last = self.scheduler.alphas_cumprod, self.scheduler.final_alpha_cumprod
         self.scheduler.set_timesteps(steps)
         stride = self.scheduler.config.num_train_timesteps // steps  # where DDIM's step ends; the next one may begin a little off
-        at = lambda t: Time(t, (a := abar[t] if t >= 0 else last) ** 0.5, (1 - a) ** 0.5)  # noqa: E731
+
+        def at(t: Tensor) -> Time:
+            abar = self._abar(t)
+            return Time(t, abar**0.5, (1 - abar) ** 0.5)
+
         return [(at(t), at(t - stride)) for t in self.scheduler.timesteps]
 
-    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None, guidance: float) -> Tensor:
-        unet = self.parts["unet"]
+    def _abar(self, t: Tensor) -> Tensor:
+        return self.scheduler.alphas_cumprod[t] if t >= 0 else self.scheduler.final_alpha_cumprod
+
+    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
         if negative is None:
-            return unet(x, time.t, text).sample
-        u, c = unet(torch.cat([x, x]), time.t, torch.cat([negative, text])).sample.chunk(2)
-        return u + guidance * (c - u)
+            return None, self._network(x, time.t, text)
+        u, c = self._network(torch.cat([x, x]), time.t, torch.cat([negative, text])).chunk(2)
+        return u, c
+
+    def _network(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return self.parts["unet"](x.to(self.dtype), t, text).sample
 
     def clean(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
-        return (x - time.sigma * output) / time.alpha
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return (x - time.sigma * output) / time.alpha
+        return output if kind == "sample" else time.alpha * x - time.sigma * output
 
-    def advance(self, x: Tensor, x0: Tensor, output: Tensor, time: Time, after: Time) -> Tensor:
-        return after.alpha * x0 + after.sigma * output
+    def noise(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return output
+        return (x - time.alpha * output) / time.sigma if kind == "sample" else time.alpha * output + time.sigma * x
+
+    def shifted(self, output: Tensor, change: Tensor, time: Time) -> Tensor:
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return output - (time.alpha / time.sigma) * change
+        return output + change if kind == "sample" else output - change / time.sigma
+
+    def advance(
+        self, x: Tensor, x0: Tensor, outputs: tuple[Tensor, Tensor], now: Time, after: Time, eta: float, z: Tensor | None
+    ) -> Tensor:
+        abar, abar_next = self._abar(now.t), self._abar(after.t)
+        deviation = eta * ((1 - abar_next) / (1 - abar) * (1 - abar / abar_next)) ** 0.5
+        kept = (1 - abar_next - deviation**2) ** 0.5
+        x = after.alpha * x0 + kept * self.noise(x, outputs[1], now)
+        return x if z is None else x + deviation * z
+
+
+class Motion(Epsilon):
+    """The AnimateDiff family: an image UNet with motion modules, which wants the prompt once for each frame."""
+
+    family = "motion"
+
+    def _network(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return self.parts["unet"](x.to(self.dtype), t, text.repeat_interleave(x.shape[2], dim=0)).sample
 
 
 class Flow(Denoiser):
@@ -144,82 +192,28 @@ class Flow(Denoiser):
         times = [Time(t, 1 - s, s) for t, s in zip([*self.scheduler.timesteps, torch.tensor(0.0)], self.scheduler.sigmas, strict=True)]
         return list(pairwise(times))
 
-    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None, guidance: float) -> Tensor:
+    def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
         run = lambda words: self.parts["transformer"](x.to(self.dtype), time.t.to(x.device).expand(len(x)), words).sample  # noqa: E731
         c = run(text)
-        if negative is None:
-            return c
-        u = run(negative)
-        return u + guidance * (c - u)
+        return None if negative is None else run(negative), c
 
     def clean(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
         return x - time.sigma * output
 
-    def advance(self, x: Tensor, x0: Tensor, output: Tensor, time: Time, after: Time) -> Tensor:
-        return x + (after.sigma - time.sigma) * output
+    def noise(self, x: Tensor, output: Tensor, time: Time) -> Tensor:
+        return x + time.alpha * output
 
+    def shifted(self, output: Tensor, change: Tensor, time: Time) -> Tensor:
+        return output - change / time.sigma
 
-FAMILIES: dict[str, type[Denoiser]] = {"TextToVideoSDPipeline": Epsilon, "WanPipeline": Flow}
-"""Pipeline class of ``model_index.json`` -> family."""
-
-SETTINGS: dict[str, Any] = {"steps": 50, "guidance": 5.0, "frames": 16, "size": 64}
-"""What a folder without ``sampling.json`` gets."""
-
-
-def load_denoiser(folder: str | Path, *, device: str | torch.device = "cpu", dtype: str = "fp32") -> Denoiser:
-    """Load a pipeline folder; only safetensors and JSON are read, and every weight must be there.
-
-    Args:
-        folder: as ``save_pretrained`` of a ``TextToVideoSDPipeline`` or ``WanPipeline`` writes it. The autoencoder is in ``vae/``.
-        device, dtype: of the networks.
-
-    Raises:
-        InputError: a part is missing, damaged or of another kind.
-    """
-    import diffusers
-    import transformers
-
-    folder, torch_dtype = Path(folder), DTYPES[choose("dtype", dtype, DTYPES)]
-    index = load_json(folder / "model_index.json")
-    kind = index.get("_class_name") if isinstance(index, dict) else None
-    if kind not in FAMILIES:
-        raise InputError(f"{folder} holds a {kind}, which cannot be sampled here: {nearest(str(kind), FAMILIES)}")
-    family = FAMILIES[kind]
-    parts, loaded = {}, {}
-    for name in ("text_encoder", family.network, "tokenizer", "scheduler"):
-        library, class_name = index.get(name) or (None, None)
-        found = getattr({"diffusers": diffusers, "transformers": transformers}.get(str(library)), str(class_name), None)
-        if not (folder / name).is_dir():
-            raise InputError(f"{folder} has no folder {name}; it is not a complete pipeline as save_pretrained writes it")
-        if found is None:
-            raise InputError(f"{folder}: model_index.json names {library}.{class_name} as {name}, which is no part that can be loaded")
-        if name in ("tokenizer", "scheduler"):
-            loaded[name] = read(str(folder / name), partial(found.from_pretrained, str(folder / name)))
-        else:
-            parts[name] = _network(found, folder / name, torch_dtype).to(device)
-    codec = load_codec(folder / "vae", device=device, dtype=dtype)
-    settings = SETTINGS | (load_json(folder / "sampling.json") if (folder / "sampling.json").is_file() else {})
-    return family(parts, loaded["tokenizer"], loaded["scheduler"], codec, id=folder.name, settings=settings)
-
-
-def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load one network, ready to sample."""
-    with _no_bars():
-        module = read_network(kind, folder, str(folder), torch_dtype=dtype)
-    for p in module.parameters():  # memory-mapped weights are not aligned, and unaligned ones give other last bits
-        p.data = p.data.clone()
-    return module.eval().requires_grad_(False)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing a progress bar for a few megabytes."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    def advance(
+        self, x: Tensor, x0: Tensor, outputs: tuple[Tensor, Tensor], now: Time, after: Time, eta: float, z: Tensor | None
+    ) -> Tensor:
+        if z is not None:
+            raise InputError(
+                f"{self.id} samples a rectified flow, whose steps add no noise: eta must be 0 (or put noise back with renoise)"
+            )
+        believed, back = outputs
+        if back is believed:
+            return x + (after.sigma - now.sigma) * believed
+        return after.alpha * x0 + after.sigma * self.noise(x, back, now)
