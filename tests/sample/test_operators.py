@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from vidistill.errors import InputError
-from vidistill.guide import Cfg, CfgPlus, LowPass, Pull
+from vidistill.guide import CfgPlus, LowPass, Pull
 from vidistill.rng import normal
-from vidistill.sample import Denoiser, Epsilon, Flow, fork, load_denoiser, load_tape, record, sample
+from vidistill.sample import Denoiser, fork, load_denoiser, load_tape, record, sample
 from vidistill.schedule import Interval, ddim_sigma
 
 PROMPTS = ["a red star orbiting over a navy background", "a blue ring falling, still camera"]
@@ -36,9 +36,7 @@ def with_our_noise(pipe, seeds, shape, flat: bool, steps: int) -> None:
     """Let a stock DDIM scheduler add the sampler's own noise, step by step."""
     step, grid = pipe.scheduler.step, iter(range(steps))
 
-    def ours(
-        model_output, timestep, sample, eta=0.0, use_clipped_model_output=False, generator=None, variance_noise=None, return_dict=True
-    ):
+    def ours(model_output, timestep, sample, eta=0.0, generator=None, return_dict=True):
         noise = normal(seeds, f"step/{next(grid)}", shape)
         if flat:
             noise = noise.transpose(1, 2).flatten(0, 1)
@@ -105,11 +103,10 @@ def test_eight_clips_at_once_and_one_by_one(which, request) -> None:
     prompts, seeds = PROMPTS * 4, list(range(8))
     m = torch.randn(8, *model.shape, generator=torch.Generator().manual_seed(0))
     options = {"steps": 3, "guidance": 3.0}
-    together = last(model, prompts, seeds=seeds, operators=[Pull(m, 0.3), LowPass(interval=Interval(1000, 900))], **options)
+    low_pass = LowPass(interval=Interval(1000, 900))
+    together = last(model, prompts, seeds=seeds, operators=[Pull(m, 0.3), low_pass], **options)
     for i in range(8):
-        alone = last(
-            model, prompts[i : i + 1], seeds=[i], operators=[Pull(m[i : i + 1], 0.3), LowPass(interval=Interval(1000, 900))], **options
-        )
+        alone = last(model, prompts[i : i + 1], seeds=[i], operators=[Pull(m[i : i + 1], 0.3), low_pass], **options)
         assert (together[i] - alone[0]).abs().max() <= 1e-4 * alone.abs().max()
 
 
@@ -125,11 +122,6 @@ def test_a_pull_moves_the_clean_video_by_what_it_says(which, request) -> None:
     torch.testing.assert_close(pulled.x0, plain.x0 + 0.2 * w * (m - plain.x0))
     torch.testing.assert_close(pulled.forces["pull"], (0.2 * w * (m - plain.x0)).square().mean((1, 3, 4)).sqrt())
     now, after = model.grid(3)[0]
-    through_output = model.clean(
-        normal([1], "init", model.shape), (normal([1], "init", model.shape) - now.alpha * pulled.x0) / now.sigma, now
-    )
-    if isinstance(model, Epsilon):  # the next latents are those of the changed output
-        torch.testing.assert_close(through_output, pulled.x0, rtol=1e-3, atol=1e-3)
     eps = (normal([1], "init", model.shape) - now.alpha * pulled.x0) / now.sigma
     torch.testing.assert_close(pulled.latents, after.alpha * pulled.x0 + after.sigma * eps, rtol=1e-3, atol=1e-3)
 
@@ -234,7 +226,7 @@ def test_pull_of_each_weight_in_closed_form(tiny_unet_leading, weight) -> None:
 def test_scores_pull_hardly_depends_on_the_number_of_steps(tiny_unet_leading) -> None:
     model = Gaussian(0.0, 0.8).model(tiny_unet_leading)
     pulls = [pull_of(model, steps, 0.1, "score")[0] for steps in (10, 25, 50, 100)]
-    assert max(pulls) - min(pulls) <= 0.02
+    assert pulls == pytest.approx([pulls[2]] * 4, abs=0.02)
 
 
 def test_mgd3_in_its_native_setting(tiny_unet_leading) -> None:
@@ -309,5 +301,6 @@ def test_what_is_not_finite_is_named(tiny_unet) -> None:
     m = torch.full((1, *model.shape), float("nan"))
     with pytest.raises(InputError, match=r"operator pull gave a value that is not finite at step 1 of 2"):
         list(sample(model, PROMPTS[:1], seeds=[1], steps=2, operators=[Pull(m, 0.1)]))
-    assert isinstance(Cfg(2), Cfg)
-    assert issubclass(Flow, Denoiser)
+    model.parts["unet"].conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"^tiny-unet gave a value that is not finite at step 1 of 2"):
+        list(sample(model, PROMPTS[:1], seeds=[1], steps=2, operators=[Pull(torch.zeros_like(m), 0.1)]))
