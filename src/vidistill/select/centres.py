@@ -1,0 +1,139 @@
+"""Cluster centres of each class, what GVD (arXiv 2507.22360) pulls generated clips to.
+
+K-means on whole clip latents (posterior means, in the scale the network sees): a centre must have the clean video's shape. Few centres are
+nearly static, since what moves averages out, and all of them are shrunken; both can be seen here before anything is generated.
+
+Shapes: n clips of a class, K centres, latents ``[C, T, H, W]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidistill.errors import InputError, choose
+from vidistill.rng import stream
+from vidistill.types import Latents
+
+KINDS = ("mean", "medoid", "rescaled")
+"""``mean`` of a cluster's clips; ``medoid`` the clip nearest to it; ``rescaled`` the mean, stretched to the median norm of its clips."""
+
+RESTARTS, ITERATIONS = 10, 25
+
+
+@dataclass(frozen=True)
+class Centres:
+    """Centres of all classes, class by class.
+
+    Attributes:
+        z: float32 ``[M, C, T, H, W]``.
+        labels: int64 ``[M]``, class index.
+        sizes: int64 ``[M]``, clips of each cluster.
+        medoids: int64 ``[M]``, row of the clip nearest to each mean.
+        motion: float32 ``[M]``, energy of the centre's change from frame to frame as a share of its clips' (1 moves as they do).
+        norms: float32 ``[M]``, the centre's norm as a share of the median of its clips'.
+        kind: one of ``KINDS``.
+    """
+
+    z: Tensor
+    labels: Tensor
+    sizes: Tensor
+    medoids: Tensor
+    motion: Tensor
+    norms: Tensor
+    kind: str
+
+    def of(self, label: int, video: int) -> int:
+        """Return the centre of the class's video number ``video``: they take turns, so that each is used once before one is used again."""
+        rows = (self.labels == label).nonzero().flatten()
+        if not len(rows):
+            raise InputError(f"there is no centre of class {label}")
+        return int(rows[video % len(rows)])
+
+
+def class_centres(latents: Latents, *, k: int, kind: str = "mean", seed: int = 0) -> Centres:
+    """Cluster each class by k-means: faiss, k-means++ starts, the best of ten; ``min(k, n_c)`` centres of a class with n_c clips.
+
+    Lloyd's iterations run on ``Q sqrt(lambda)`` of the class's Gram matrix ``Q diag(lambda) Q^T``: coordinates with exactly the clips'
+    distances, n numbers instead of C T H W. Deterministic in ``seed``; a class's draws come from a stream named by the class.
+
+    Args:
+        latents: the clips.
+        k: centres asked for in each class, >= 1.
+        kind: one of ``KINDS``.
+
+    Raises:
+        InputError: ``k`` < 1, an unknown kind, or a class without clips.
+    """
+    choose("kind of centre", kind, KINDS)
+    if k < 1:
+        raise InputError(f"a class needs at least one centre, got k={k}")
+    found: dict[str, list[Tensor]] = {name: [] for name in ("z", "labels", "sizes", "medoids", "motion", "norms")}
+    for label, name in enumerate(latents.classes):
+        rows = (latents.labels == label).nonzero().flatten()
+        if not len(rows):
+            raise InputError(f"class {name} has no clips to find centres of; leave it out or add clips")
+        z = latents.z[rows].float()
+        points = coordinates(z.flatten(1))
+        clusters = cluster(points, min(k, len(rows)), stream(seed, "centres", name))
+        for number in range(min(k, len(rows))):
+            members = (clusters == number).nonzero().flatten()
+            own = z[members]
+            mean = own.mean(0)
+            medoid = int((own - mean).flatten(1).norm(dim=1).argmin())
+            typical = own.flatten(1).norm(dim=1).median()
+            centre = {"mean": mean, "medoid": own[medoid], "rescaled": mean * (typical / mean.norm().clamp_min(1e-12))}[kind]
+            found["z"].append(centre)
+            found["labels"].append(torch.tensor(label))
+            found["sizes"].append(torch.tensor(len(members)))
+            found["medoids"].append(rows[members[medoid]])
+            found["motion"].append(motion(centre[None])[0] / motion(own).mean().clamp_min(1e-12))
+            found["norms"].append(centre.norm() / typical.clamp_min(1e-12))
+    stacked = {name: torch.stack(parts) for name, parts in found.items()}
+    return Centres(**stacked, kind=kind)
+
+
+def motion(z: Tensor) -> Tensor:
+    """Return the energy of the change from frame to frame of clips ``[B, C, T, H, W]``, float32 ``[B]``."""
+    return z.float().diff(dim=2).square().mean((1, 2, 3, 4))
+
+
+def coordinates(x: Tensor) -> Tensor:
+    """Return ``[n, n]`` coordinates with the distances of the rows of ``x`` ``[n, D]``."""
+    x = x.double() - x.double().mean(0)
+    values, vectors = torch.linalg.eigh(x @ x.T)
+    return (vectors * values.clamp(min=0).sqrt()).float().contiguous()
+
+
+def cluster(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
+    """Return the cluster of each point, int64 ``[n]``, every one of the k in use.
+
+    Raises:
+        InputError: faiss is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError("centres need faiss: pip install 'vidistill[cpu]'") from error
+    n = len(points)
+    if k == n:
+        return torch.arange(n)
+    best, least = torch.zeros(n, dtype=torch.int64), float("inf")
+    for _ in range(RESTARTS):
+        starts = [int(torch.randint(n, (), generator=draw))]
+        while len(starts) < k:  # k-means++ (Arthur and Vassilvitskii 2007): in proportion to the squared distance from the nearest start
+            gap = torch.cdist(points, points[starts]).amin(1).square()
+            gap[starts] = 0
+            starts.append(int(torch.multinomial(gap + 1e-12 * (gap.sum() + 1) * (gap > 0), 1, generator=draw)))
+        kmeans = faiss.Kmeans(points.shape[1], k, niter=ITERATIONS, min_points_per_centroid=1, max_points_per_centroid=n)
+        kmeans.train(points.numpy(), init_centroids=points[starts].numpy())
+        squared = torch.cdist(points, torch.from_numpy(kmeans.centroids)).square()
+        gap, own = squared.min(1)
+        for empty in (number for number in range(k) if not (own == number).any()):  # filled with the clip farthest from its centre
+            far = int(torch.where(torch.bincount(own, minlength=k)[own] > 1, gap, -1.0).argmax())
+            own[far], gap[far] = empty, 0
+        if float(gap.sum()) < least:
+            best, least = own, float(gap.sum())
+    return best
