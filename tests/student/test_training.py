@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from vidistill.errors import Cancelled, InputError
 from vidistill.rng import stream
-from vidistill.student import build, predict, train_student
+from vidistill.student import Soft, build, predict, train_student
 from vidistill.student.training import Muon, _float, _one_cycle, _optimisers, _order, orthogonal
 
 K = 3
@@ -263,3 +263,43 @@ def test_fast_lowers_its_rate_in_long_runs(monkeypatch, steps, rate):
     with pytest.raises(Cancelled):
         train(video, labels, steps=steps)
     assert seen == [pytest.approx(rate)]
+
+
+def teacher(labels, sure=4.0):
+    return sure * F.one_hot(labels, K).float()
+
+
+def test_soft_labels_are_their_formula():
+    z, told = torch.randn(5, K, generator=torch.Generator().manual_seed(0)), torch.randn(9, K, generator=torch.Generator().manual_seed(1))
+    labels, index = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([8, 0, 3, 3, 1])
+    p, q = (told[index] / 3).softmax(1), (z / 3).softmax(1)
+    kl = (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(Soft(told).loss(z, labels, index), 0.2 * F.cross_entropy(z, labels) + 0.8 * 9 * kl)
+    torch.testing.assert_close(Soft(told, 0.2, squared=False).loss(z, labels, index), 0.8 * F.cross_entropy(z, labels) + 0.2 * kl)
+    torch.testing.assert_close(Soft(told, 0.0).loss(z, labels, index), F.cross_entropy(z, labels))
+
+
+def test_a_student_learns_from_a_teacher_against_the_labels():
+    """With all weight on the teacher the labels, wrong here, do not matter."""
+    video, labels = clips(12)
+    unseen, truth = clips(10, seed=5)
+    net = train(video, labels.roll(5), width=8, steps=50, batch=12, soft=Soft(teacher(labels), 1.0))
+    assert (predict(net, unseen).argmax(1) == truth).float().mean() > 0.75
+
+
+def test_no_weight_on_the_teacher_is_hard_labels():
+    video, labels = clips(3)
+    one, two = train(video, labels), train(video, labels, soft=Soft(teacher(labels), 0.0))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_soft_labels_that_do_not_fit_are_named():
+    video, labels = clips(3)
+    with pytest.raises(InputError, match="one row a clip"):
+        train(video, labels, soft=Soft(teacher(labels)[:4]))
+    with pytest.raises(InputError, match=r"weight must be in \[0, 1\]"):
+        Soft(teacher(labels), 1.5)
+    with pytest.raises(InputError, match="temperature positive"):
+        Soft(teacher(labels), 0.5, 0)
+    with pytest.raises(InputError, match="finite logits"):
+        Soft(teacher(labels) * float("nan"))

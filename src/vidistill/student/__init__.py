@@ -2,6 +2,7 @@
 
 from vidistill.student.knobs import KNOBS
 from vidistill.student.networks import NETWORKS, build
+from vidistill.student.soft import Soft
 from vidistill.student.training import PROTOCOLS, predict, train_student
 
-__all__ = ["KNOBS", "NETWORKS", "PROTOCOLS", "build", "predict", "train_student"]
+__all__ = ["KNOBS", "NETWORKS", "PROTOCOLS", "Soft", "build", "predict", "train_student"]

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from vidistill.errors import InputError, choose
 from vidistill.rng import stream
 from vidistill.student.networks import ConvNet3D, Dropout, build
+from vidistill.student.soft import Soft
 from vidistill.types import Progress, silent
 
 MEAN = (0.485, 0.456, 0.406)
@@ -67,9 +68,10 @@ def train_student(
     lr: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
+    soft: Soft | None = None,
     progress: Progress = silent,
 ) -> nn.Module:
-    """Train a fresh student with cross-entropy on hard labels and return it, ready to predict.
+    """Train a fresh student with cross-entropy, on hard labels unless ``soft`` ones are given, and return it, ready to predict.
 
     Weights, clip order, flips and dropout come from streams of ``seed``: on one machine's CPU the same call gives the same student.
 
@@ -85,6 +87,7 @@ def train_student(
         lr: learning rate; 0 is the protocol's own (``"fast"``: ``min(0.05, 4 / steps)``).
         seed: names the streams.
         device: where to train.
+        soft: what a teacher says of the clips.
         progress: called after every step with ``("student", done, total)``; raising :class:`vidistill.errors.Cancelled` stops the training.
 
     Raises:
@@ -97,6 +100,10 @@ def train_student(
             f"steps={steps}, batch={batch}, lr={lr:g} is not allowed: positive numbers are needed, or 0 for the protocol's own"
         )
     labels = _checked(labels, classes)
+    if soft is not None and soft.logits.shape != (len(labels), classes):
+        raise InputError(
+            f"soft labels are {tuple(soft.logits.shape)}, needed are {(len(labels), classes)}: one row a clip, one number a class"
+        )
     fetch = _reader(video, device)
     frames, size = _clip_shape(video, fetch, len(labels))
     steps = steps or recipe.steps or EPOCHS * -(-len(labels) // batch)
@@ -114,7 +121,9 @@ def train_student(
         with _precision(protocol, device):
             logits = net(_float(fetch(index), protocol))
         net.zero_grad()
-        F.cross_entropy(logits.float(), labels[index.to(device)]).backward()
+        hard = labels[index.to(device)]
+        loss = F.cross_entropy(logits.float(), hard) if soft is None else soft.loss(logits.float(), hard, index)
+        loss.backward()
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * share
