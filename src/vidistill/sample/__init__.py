@@ -1,5 +1,6 @@
 """Clips from models: what the sampler sees of a model, the sampler, a generator of step records, and its tapes."""
 
+from vidistill.sample.collect import Job, collect, collected
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
 from vidistill.sample.load import load_denoiser
 from vidistill.sample.sampler import Step, fits, generate, sample
@@ -9,9 +10,12 @@ __all__ = [
     "Denoiser",
     "Epsilon",
     "Flow",
+    "Job",
     "Motion",
     "Step",
     "Tape",
+    "collect",
+    "collected",
     "fits",
     "fork",
     "generate",

@@ -29,7 +29,8 @@ class Denoiser(ABC):
     """A text-to-video model as the sampler sees it.
 
     Attributes:
-        id: folder name or zoo name.
+        id: folder name or hub id.
+        fingerprint: digest of everything that was loaded.
         parts: the networks by name.
         codec: latents <-> video.
         frames, size: of the clips it was trained on.
@@ -49,9 +50,11 @@ class Denoiser(ABC):
         *,
         id: str,
         settings: dict[str, Any],
+        fingerprint: str,
         device: str | torch.device = "cpu",
     ) -> None:
         self.id, self.parts, self.tokenizer, self.scheduler, self.codec = id, parts, tokenizer, scheduler, codec
+        self.fingerprint = fingerprint
         self.frames, self.size = settings["frames"], settings["size"]
         self.steps, self.guidance = settings["steps"], settings["guidance"]
         net = parts[self.network]

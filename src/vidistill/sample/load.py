@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +30,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 MEMORY = ("slicing", "tiling", "offload")
 """Ways to need less memory: decode frame by frame, decode in tiles, keep each network on the GPU only while it works."""
+
+WHOLE, PIECES, PIECE = 2**26, 64, 2**16
+"""Files up to 64 MiB are digested whole, of larger ones 64 pieces of 64 KiB: gigabytes would take longer to read than to sample from."""
 
 FILES = ["model_index.json", "sampling.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
 """What is fetched of a hub id: configuration, weights, words of the tokenizer."""
@@ -85,7 +89,30 @@ def load_denoiser(
     settings |= SETTINGS[kind] | own | {key: value for key, value in sampling.items() if value is not None}
     called = folder.name if Path(name).is_dir() else str(name)
     _save_memory(parts, codec, torch.device(device), memory)
-    return family(parts, loaded["tokenizer"], _scheduler(family, loaded["scheduler"]), codec, id=called, settings=settings, device=device)
+    return family(
+        parts,
+        loaded["tokenizer"],
+        _scheduler(family, loaded["scheduler"]),
+        codec,
+        id=called,
+        settings=settings,
+        fingerprint=fingerprint(folder),
+        device=device,
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a digest of a pipeline's files: every byte of those up to ``WHOLE``, of larger ones length and pieces spread over them."""
+    total = hashlib.sha256()
+    for file in sorted([*folder.glob("*/*.json"), *folder.glob("*/*.safetensors"), folder / "model_index.json"]):
+        size = file.stat().st_size
+        total.update(f"{file.relative_to(folder)} {size}".encode())
+        with open(file, "rb") as handle:
+            places = [0] if size <= WHOLE else [size * i // PIECES for i in range(PIECES)]
+            for place in places:
+                handle.seek(place)
+                total.update(handle.read(size if size <= WHOLE else PIECE))
+    return total.hexdigest()[:16]
 
 
 def _scheduler(family: type[Denoiser], found: Any) -> Any:
