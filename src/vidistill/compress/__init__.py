@@ -5,6 +5,7 @@
 """
 
 from vidistill.compress.compressed import BASES, DECOMPOSITIONS, Compressed, compress
+from vidistill.compress.pixels import load_clips, save_clips
 from vidistill.compress.store import load_distilled, save_distilled
 from vidistill.compress.tucker import (
     READINGS,
@@ -30,9 +31,11 @@ __all__ = [
     "compress",
     "core_energy",
     "hooi",
+    "load_clips",
     "load_distilled",
     "official_bytes",
     "ranks_from_ratio",
+    "save_clips",
     "save_distilled",
     "spectrum",
     "st_hosvd",
