@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
-PARTS = ("core", "factors", "codec", "labels", "header")
-"""The parts of a stored set, in the order of every byte table. Cores and factors are the clips' own payload."""
+PARTS = ("core", "factors", "pixels", "codec", "soft_labels", "labels", "header")
+"""The parts of a stored set, in the order of every byte table; a set has some of them."""
+
+PAYLOAD = PARTS[:3]
+"""Those that are the clips themselves."""
+
+COLUMNS = {"error": ("error", ".4f"), "psnr": ("PSNR", ".2f"), "agreement": ("teacher agrees %", ".1f"), "entropy": ("entropy", ".2f")}
+"""Further numbers of an arm: heading and format; a column is shown where some arm has the number."""
 
 ROLES = {"method": "#0072B2", "control": "#D55E00", "reference": "#009E73"}
-PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#56B4E9", "#E69F00", "#009E73", "#999999"), strict=True))  # Okabe and Ito
+PART_COLOURS = dict(  # Okabe and Ito
+    zip(PARTS, ("#0072B2", "#56B4E9", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#999999"), strict=True)
+)
 
 
 def write_report(out: str | Path, report: Report) -> dict[str, Any]:
@@ -58,7 +66,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the result table, as text."""
-    header = ["arm", "role", "clips", "top-1 % [95 %]", "seeds", "against random", "file B", "clips B", "error", "PSNR"]
+    shown = {key: column for key, column in COLUMNS.items() if any(arm.get(key) is not None for arm in report["arms"])}
+    header = ["arm", "role", "clips", "top-1 % [95 %]", "seeds", "against random", "file B", "clips B"]
+    header += [heading for heading, _ in shown.values()]
     rows = []
     for arm in report["arms"]:
         size = arm.get("bytes")
@@ -71,9 +81,8 @@ def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 str(arm["accuracy"]["n"]),
                 "-" if arm["name"] == "random" else spread(arm.get("against_random"), sign=True),
                 _number(size and size["total"], ",d"),
-                _number(size and size["core"] + size["factors"], ",d"),
-                _number(arm.get("error"), ".4f"),
-                _number(arm.get("psnr"), ".2f"),
+                _number(size and sum(size.get(part, 0) for part in PAYLOAD), ",d"),
+                *(_number(arm.get(key), form) for key, (_, form) in shown.items()),
             ]
         )
     return header, rows
@@ -82,8 +91,14 @@ def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def byte_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the byte budget: every part of every stored file; the parts sum to the file's length."""
     stored = [arm for arm in report["arms"] if arm.get("bytes")]
-    rows = [[arm["name"], *(f"{arm['bytes'][part]:,}" for part in (*PARTS, "total"))] for arm in stored]
-    return ["arm", *PARTS, "file"], rows
+    parts = parts_of(stored)
+    rows = [[arm["name"], *(f"{arm['bytes'].get(part, 0):,}" for part in (*parts, "total"))] for arm in stored]
+    return ["arm", *(part.replace("_", " ") for part in parts), "file"], rows
+
+
+def parts_of(stored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the parts that some stored set has, in the order of ``PARTS``."""
+    return [part for part in PARTS if any(part in arm["bytes"] for arm in stored)]
 
 
 def extra_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
@@ -245,24 +260,26 @@ def _marker(role: str, x: float, y: float) -> str:
 
 
 def byte_chart(arms: Sequence[Mapping[str, Any]]) -> str:
-    """Return an SVG of one stacked bar per stored file: cores, factors, codec, labels, header, left to right."""
+    """Return an SVG of one stacked bar per stored file, its parts in the order of ``PARTS``."""
     stored = [arm for arm in arms if arm.get("bytes")]
     top = max(arm["bytes"]["total"] for arm in stored)
     marks = []
     for row, arm in enumerate(stored):
         y, start = ROW * row + 8, float(LEFT)
         marks.append(f"<text x='{LEFT - 10}' y='{y + 12}' text-anchor='end'>{escape(arm['name'])}</text>")
-        for part in PARTS:
-            width = WIDE * arm["bytes"][part] / top
-            title = f"<title>{escape(arm['name'])}: {part} {arm['bytes'][part]:,} bytes</title>"
+        for part in parts_of(stored):
+            if not (held := arm["bytes"].get(part, 0)):
+                continue
+            width = WIDE * held / top
+            title = f"<title>{escape(arm['name'])}: {part.replace('_', ' ')} {held:,} bytes</title>"
             marks.append(
                 f"<rect x='{start:.1f}' y='{y}' width='{max(0.0, width - 1):.1f}' height='14' fill='{PART_COLOURS[part]}'>{title}</rect>"
             )
             start += width
     y, legend_x = ROW * len(stored) + 14, LEFT
-    for part in PARTS:
+    for part in parts_of(stored):
         marks.append(f"<rect x='{legend_x}' y='{y}' width='12' height='12' fill='{PART_COLOURS[part]}'/>")
-        marks.append(f"<text x='{legend_x + 18}' y='{y + 10}'>{part}</text>")
+        marks.append(f"<text x='{legend_x + 18}' y='{y + 10}'>{part.replace('_', ' ')}</text>")
         legend_x += 100
     return _svg("Bytes of each stored file by part; the same numbers are in the table below", y + 20, marks)
 

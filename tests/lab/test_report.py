@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from vidistill.errors import InputError
-from vidistill.lab.report import PARTS, SCHEMA_FILE, byte_rows, dot_chart, print_report, result_rows, write_report
+from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, print_report, result_rows, write_report
 from vidistill.types import Report
 
 
@@ -20,7 +20,7 @@ def spread(*values):
 
 
 def arm(name, role, *values, against=None, stored=True):
-    size = dict(zip(PARTS, (4000, 300, 90000, 64, 636), strict=True))
+    size = {"core": 4000, "factors": 300, "codec": 90000, "labels": 64, "header": 636}
     size["total"] = sum(size.values())
     kept = (
         {"bytes": size, "error": 0.0625, "psnr": 28.5, "ranks": [[6, 6, 6]]}
@@ -153,3 +153,19 @@ def test_nan_is_never_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_report(tmp_path, replace(sample(), extra={"x": float("nan")}))
     assert not (tmp_path / "report.json").exists()
+
+
+def test_sets_of_pixels_stand_in_the_same_tables(tmp_path):
+    report = sample()
+    pixels = {"pixels": 5000, "soft_labels": 48, "labels": 24, "header": 128, "total": 5200}
+    clips = arm("clips", "method", 50.0) | {"bytes": pixels, "agreement": 91.66, "entropy": 0.5, "error": None, "psnr": None}
+    value = write_report(tmp_path, Report("toy", report.knobs, report.data, [*report.arms, clips], [], {}))
+    header, rows = result_rows(value)
+    assert header[-4:] == ["error", "PSNR", "teacher agrees %", "entropy"]
+    assert rows[-1][-6:] == ["5,200", "5,000", "-", "-", "91.7", "0.50"]
+    assert rows[0][-6:] == ["95,000", "4,300", "0.0625", "28.50", "-", "-"]
+    header, rows = byte_rows(value)
+    assert header == ["arm", "core", "factors", "pixels", "codec", "soft labels", "labels", "header", "file"]
+    assert rows[-1] == ["clips", "0", "0", "5,000", "0", "48", "24", "128", "5,200"]
+    assert "soft labels" in (tmp_path / "report.html").read_text()
+    assert not any(name in result_rows(write_report(tmp_path, report))[0] for name in ("entropy", "teacher agrees %"))
