@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidistill.data import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip
+from vidistill.data import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip, resized
 from vidistill.data.clips import fit
 from vidistill.errors import InputError
 from vidistill.rng import stream
@@ -221,3 +221,14 @@ def test_pick_backend(monkeypatch):
     assert pick_backend("auto") == "pyav"
     with pytest.raises(InputError, match="not installed"):
         pick_backend("decord")
+
+
+def test_resized_clips_keep_their_mean_and_come_back_as_they_are():
+    video = torch.randint(0, 256, (3, 3, 5, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    small = resized(video, 16)
+    assert small.shape == (3, 3, 5, 16, 16)
+    assert small.dtype == torch.uint8
+    torch.testing.assert_close(small.float().mean((3, 4)), video.float().mean((3, 4)), atol=1.5, rtol=0)
+    assert resized(video, 32) is video
+    flat = torch.full((1, 3, 300, 16, 16), 77, dtype=torch.uint8)
+    assert bool((resized(flat, 24) == 77).all())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vidistill.data import LAYOUTS, MINIUCF, inspect, open_videos
+from vidistill.data import LAYOUTS, MINIUCF, inspect, open_videos, spoken
 from vidistill.data.layouts import group_of
 from vidistill.errors import InputError
 
@@ -310,3 +310,8 @@ def test_jhmdb_opens_as_ucf101(split, train, test):
     sides = [{(item.label, item.group) for item in side} for side in (videos.train, videos.test)]
     assert not sides[0] & sides[1]  # within a class no film is on both sides
     assert all(item.group for item in videos.train)
+
+
+def test_class_names_become_words():
+    names = ("ApplyEyeMakeup", "brush_hair", "pan-left", "Slide", "pick  up")
+    assert [spoken(name) for name in names] == ["apply eye makeup", "brush hair", "pan-left", "slide", "pick up"]

@@ -13,7 +13,7 @@ import time
 import pytest
 import torch
 
-from vidistill.data import BadClip, Item, prepare_clips, read_clip, store
+from vidistill.data import BadClip, Item, VideoSet, prepare_clips, read_clip, share_of_frames, store
 from vidistill.errors import Cancelled, InputError
 from vidistill.types import Protocol
 
@@ -205,3 +205,14 @@ def test_few_clips_are_in_flight(items, monkeypatch):
     assert len(started) <= 10 + store.AHEAD
     clips.close()
     assert len(started) <= 10 + store.AHEAD
+
+
+def test_share_of_frames_is_said_both_ways(items, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    listed = (*items, Item(tmp_path / "empty.mp4", "b/empty", 1))
+    clips = prepare(listed, tmp_path)
+    whole, sampled = share_of_frames(VideoSet(tmp_path, "folder", 1, CLASSES, listed, ()), clips, 90)
+    every = 10 * sum(6 + 3 * i for i in range(15))
+    assert (whole["frames"], whole["percent"]) == (every, pytest.approx(100 * 90 / every))
+    assert (sampled["frames"], sampled["percent"]) == (150 * TINY.frames, pytest.approx(100 * 90 / (150 * TINY.frames)))
+    assert whole["distilled"] == sampled["distilled"] == 90

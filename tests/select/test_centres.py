@@ -151,3 +151,10 @@ def test_what_does_not_divide_is_named() -> None:
         frames_of("strides", 16, 4)
     with pytest.raises(InputError, match="5 of 4 frames"):
         frames_of("first", 4, 5)
+
+
+def test_centres_as_a_table() -> None:
+    rows = class_centres(latents((12, 3)), k=4).table(["a", "b"])
+    assert [(row["class"], row["centres"]) for row in rows] == [("a", 4), ("b", 3)]
+    assert (rows[1]["smallest"], rows[1]["largest"], rows[1]["motion"], rows[1]["norm"]) == (1, 1, 1.0, pytest.approx(1.0))
+    assert rows[0]["motion"] < 1

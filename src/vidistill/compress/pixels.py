@@ -77,8 +77,8 @@ def save_clips(
         tensors["soft"] = soft.half()
     if source is not None:
         tensors["source"] = source.to(smallest_int(int(source.max()) + 1))
-    about = {"format": FORMAT, "classes": json.dumps(list(classes)), "meta": json.dumps(dict(meta or {}), sort_keys=True)}
-    total = save_tensors(path, tensors, about)
+    about = {"format": FORMAT, "classes": list(classes), "meta": dict(meta or {})}
+    total = save_tensors(path, tensors, {"record": json.dumps(about, sort_keys=True)})  # one entry: their order in a file is random
     size = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
     parts = {"pixels": size["video"], "soft_labels": size.get("soft", 0), "labels": size["labels"] + size.get("source", 0)}
     return parts | {"header": total - sum(parts.values()), "total": total}
@@ -91,14 +91,15 @@ def load_clips(path: str | Path) -> StoredClips:
         InputError: the file is missing, damaged or no set of clips.
     """
     tensors, metadata = load_tensors(path)
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} is no set of clips ({metadata.get('format', 'no format')}); one is written by save_clips")
+    about = json.loads(metadata.get("record", "{}"))
+    if about.get("format") != FORMAT:
+        raise InputError(f"{path} is no set of clips ({about.get('format', 'no format')}); one is written by save_clips")
     soft, source = tensors.get("soft"), tensors.get("source")
     return StoredClips(
         tensors["video"],
         tensors["labels"].long(),
-        tuple(json.loads(metadata["classes"])),
+        tuple(about["classes"]),
         None if soft is None else soft.float(),
         None if source is None else source.long(),
-        json.loads(metadata["meta"]),
+        about["meta"],
     )

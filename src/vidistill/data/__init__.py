@@ -1,9 +1,9 @@
 """Videos in: files become clips, folders become labelled sets, sets become a store of decoded clips; Motion World makes its own."""
 
-from vidistill.data.clips import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip
+from vidistill.data.clips import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip, resized
 from vidistill.data.knobs import KNOBS, protocol_of
-from vidistill.data.layouts import LAYOUTS, MINIUCF, Item, VideoSet, inspect, open_videos
-from vidistill.data.store import ClipStore, describe, prepare_clips
+from vidistill.data.layouts import LAYOUTS, MINIUCF, Item, VideoSet, inspect, open_videos, spoken
+from vidistill.data.store import ClipStore, describe, prepare_clips, share_of_frames
 
 __all__ = [
     "BACKENDS",
@@ -24,4 +24,7 @@ __all__ = [
     "prepare_clips",
     "protocol_of",
     "read_clip",
+    "resized",
+    "share_of_frames",
+    "spoken",
 ]

@@ -371,3 +371,12 @@ def inspect_files(
             found.append(result)
             progress("inspect", len(found), len(files))
     return found
+
+
+def resized(video: torch.Tensor, size: int) -> torch.Tensor:
+    """Return uint8 clips ``[N, 3, T, S, S]`` at another size, bilinear with antialiasing; clips that have it come back as they are."""
+    if video.shape[-1] == size:
+        return video
+    frames = video.transpose(1, 2).flatten(0, 1)
+    parts = [F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True) for part in frames.split(256)]
+    return torch.cat([part.round().clamp(0, 255).byte() for part in parts]).unflatten(0, (len(video), -1)).transpose(1, 2).contiguous()

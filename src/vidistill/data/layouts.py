@@ -365,3 +365,8 @@ def inspect(videos: VideoSet, backend: str = "auto", workers: int | None = None,
             if reason is not None
         ],
     }
+
+
+def spoken(name: str) -> str:
+    """Return a class name as words: ``"PushLeft"``, ``"push_left"`` -> ``"push left"``; a hyphen stays."""
+    return " ".join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").split()).lower()

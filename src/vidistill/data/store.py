@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from vidistill.data.clips import BadClip, is_random, pick_backend, read_clip, worker_count
+from vidistill.data.clips import BadClip, inspect_files, is_random, pick_backend, read_clip, worker_count
 from vidistill.data.layouts import Item, VideoSet
 from vidistill.errors import InputError
 from vidistill.files import cache_home, digest, ensure_folder, save_json, save_tensors
@@ -259,3 +259,20 @@ def describe(videos: VideoSet, train: ClipStore, test: ClipStore) -> dict[str, A
         "skipped": [*train.skipped, *test.skipped],
         "protocol": train.protocol.as_dict(),
     }
+
+
+def share_of_frames(videos: VideoSet, train: ClipStore, distilled: int) -> list[dict[str, Any]]:
+    """Return how many frames a distilled set has, as a share of all frames of the training videos (GVD's way) and of the sampled ones.
+
+    Args:
+        videos: the set; its training videos are opened, not decoded. One that cannot be read counts nothing.
+        train: the clips that were sampled from them.
+        distilled: frames of the distilled set.
+    """
+    found = inspect_files([item.path for item in videos.train], train.backend)
+    every = sum(frames or 0 for _, frames, reason in found if reason is None)
+    sampled = len(train) * train.protocol.frames
+    rows = {"all frames of the training videos": every, "frames sampled from them": sampled}
+    return [
+        {"of": name, "frames": total, "distilled": distilled, "percent": 100 * distilled / max(1, total)} for name, total in rows.items()
+    ]

@@ -40,10 +40,12 @@ class Moment:
 class Operator(Protocol):
     """A change of the predicted clean video, or of the latents that come next.
 
-    ``name`` says what it is called in records. One of the methods does the work; both return None where there is nothing to do.
+    One of the methods does the work; both return None where there is nothing to do.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in records."""
 
     def on_x0(self, x0: Tensor, at: Moment) -> Tensor | None:
         """Return the change of the clean video, ``[B, C, T, H, W]``."""

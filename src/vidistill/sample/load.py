@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from vidistill import shipped
 from vidistill.codec import DTYPES, Codec, load_codec
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import load_json
@@ -46,7 +47,8 @@ def load_denoiser(
     A scheduler of another kind than the family's (DDIM, Euler on a flow) is replaced by that one, with the same noise levels.
 
     Args:
-        name: a folder as ``save_pretrained`` of a pipeline of ``FAMILIES`` writes it, with the autoencoder in ``vae/``; or its hub id.
+        name: a model of the zoo; a folder as ``save_pretrained`` of a pipeline of ``FAMILIES`` writes it, with the autoencoder in ``vae/``;
+            or its hub id.
         device, dtype: of the networks; ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         memory: some of ``MEMORY``.
         sampling: ``steps``, ``guidance``, ``frames``, ``size`` instead of the folder's own; None leaves them.
@@ -60,9 +62,11 @@ def load_denoiser(
     torch_dtype = DTYPES[choose("dtype", dtype, DTYPES)]
     for way in memory:
         choose("memory option", way, MEMORY)
-    folder = Path(name)
+    folder = shipped.locate(name)
     if not folder.is_dir() and is_hub_id(str(name)):
         folder = snapshot(str(name), FILES, "model_index.json", "model", "a folder written by save_pretrained, or a model of the zoo")
+    if not folder.is_dir():
+        raise InputError(f"no model {str(name)!r}: neither a folder, nor a hub id, nor in the zoo ({nearest(str(name), shipped.NAMES)})")
     index = load_json(folder / "model_index.json")
     kind = index.get("_class_name") if isinstance(index, dict) else None
     if kind not in FAMILIES:
@@ -87,7 +91,7 @@ def load_denoiser(
     native = parts[family.network].config.get("sample_size") or 64  # cells; AnimateDiff's motion UNet says nothing
     settings = {"size": codec.f_space * (native if isinstance(native, int) else native[0])}
     settings |= SETTINGS[kind] | own | {key: value for key, value in sampling.items() if value is not None}
-    called = folder.name if Path(name).is_dir() else str(name)
+    called = str(name) if is_hub_id(str(name)) and not Path(name).is_dir() else folder.name
     _save_memory(parts, codec, torch.device(device), memory)
     return family(
         parts,

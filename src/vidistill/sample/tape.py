@@ -44,7 +44,7 @@ class Tape:
     def save(self, path: str | Path) -> int:
         """Write the tape as one safetensors file and return its length in bytes."""
         tensors = {"latents": self.latents, "x0": self.x0} | {f"force/{name}": force for name, force in self.forces.items()}
-        return save_tensors(path, tensors, {"format": FORMAT, "settings": json.dumps(self.settings)})
+        return save_tensors(path, tensors, {"record": json.dumps({"format": FORMAT, "settings": self.settings})})
 
 
 def load_tape(path: str | Path) -> Tape:
@@ -54,10 +54,11 @@ def load_tape(path: str | Path) -> Tape:
         InputError: the file is missing, damaged or no tape.
     """
     tensors, metadata = load_tensors(path)
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} is no tape ({metadata.get('format', 'no format')}); a tape is written by Tape.save")
+    about = json.loads(metadata.get("record", "{}"))
+    if about.get("format") != FORMAT:
+        raise InputError(f"{path} is no tape ({about.get('format', 'no format')}); a tape is written by Tape.save")
     forces = {name.removeprefix("force/"): tensor for name, tensor in tensors.items() if name.startswith("force/")}
-    return Tape(json.loads(metadata["settings"]), tensors["latents"], tensors["x0"], forces)
+    return Tape(about["settings"], tensors["latents"], tensors["x0"], forces)
 
 
 def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **options: Any) -> Tape:

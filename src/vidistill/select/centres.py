@@ -8,7 +8,9 @@ Shapes: n clips of a class, K centres, latents ``[C, T, H, W]``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +53,16 @@ class Centres:
         if not len(rows):
             raise InputError(f"there is no centre of class {label}")
         return int(rows[video % len(rows)])
+
+    def table(self, classes: Sequence[str]) -> list[dict[str, Any]]:
+        """Return one row a class: its centres, clips of the smallest and the largest cluster, mean share of motion and of norm."""
+        rows = []
+        for label, name in enumerate(classes):
+            own = self.labels == label
+            sizes = self.sizes[own]
+            row = {"class": name, "centres": int(own.sum()), "smallest": int(sizes.min()), "largest": int(sizes.max())}
+            rows.append(row | {"motion": float(self.motion[own].mean()), "norm": float(self.norms[own].mean())})
+        return rows
 
 
 def class_centres(latents: Latents, *, k: int, kind: str = "mean", seed: int = 0) -> Centres:
