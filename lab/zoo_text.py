@@ -224,6 +224,10 @@ def _text_training(card: dict[str, Any]) -> list[str]:
         lines.append(f"Trained on {training.get('data', 'Motion World')}: {', '.join(parts)}.")
         if training.get("start"):
             lines.append(f"It began from the weights of {Path(str(training['start'])).name}.")
+        missed = [bar for bar in card["bars"] if bar["reached"] is False]
+        if missed and str(training.get("on", "")).startswith("cpu"):
+            many = f"{len(missed)} bar{'s are' if len(missed) > 1 else ' is'} not reached"
+            lines.append(f"There was no GPU for it, and {many}; on one the recipe runs as it is: `vidistill train {card['name']}`.")
     else:
         lines.append("What the training cost was not kept.")
     lines.append(f"Motion World seeds: {', '.join(f'{seed} ({use})' for use, seed in card['seeds'].items())}.")

@@ -38,7 +38,7 @@ TRANSFORMER: dict[str, Any] = {
     "rope_max_seq_len": 32,
 }
 SHIFT = 3.0
-STEPS, GUIDANCE = 20, 4.0
+STEPS, GUIDANCE = 20, 2.0
 """What the model is sampled with when nothing else is asked for."""
 
 SIZES = {"cpu": {"batch": 16, "clips": 16_384}, "cuda": {"batch": 512, "clips": 131_072}}
