@@ -277,14 +277,16 @@ def test_bad_names_and_folders(tmp_path, monkeypatch):
         zoo_card.measure_model(tmp_path)
     with pytest.raises(InputError, match="at least 2 clips"):
         zoo_card.measure_model("lab-vae", clips=1)
-    monkeypatch.setattr(zoo_card.zoo, "path", lambda name: tmp_path / name)
+    monkeypatch.setattr(zoo_card.shipped, "locate", lambda name: tmp_path / name)
     with pytest.raises(InputError, match="vidistill train lab-unet"):
         zoo_card.measure_model("lab-unet")
     assert [row["bytes"] for row in zoo_card.inventory()] == [None] * len(zoo.ZOO)
 
 
 def test_inventory_counts_a_models_own_parts(tiny_unet, tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo_card.zoo, "path", lambda name: tiny_unet if name == "lab-unet" else tmp_path / name)
+    locate = zoo_card.shipped.locate
+    places = {name: tmp_path / name for name in zoo.ZOO} | {"lab-unet": tiny_unet}
+    monkeypatch.setattr(zoo_card.shipped, "locate", lambda name: places.get(str(name)) or locate(name))
     rows = {row["name"]: row for row in zoo_card.inventory()}
     parts = zoo.load(tiny_unet).parts.values()
     assert rows["lab-unet"]["parameters"] == sum(p.numel() for part in parts for p in part.parameters())  # not lab-vae's
