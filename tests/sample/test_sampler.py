@@ -123,7 +123,11 @@ def test_time_of_the_caller_is_not_counted(tiny_dit, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"steps": 0}, "steps must be 1 or more"), ({"guidance": 0.5}, "guidance=0.5: it must be 1"), ({"seeds": [1, 2]}, "one prompt and one seed a clip")],
+    [
+        ({"steps": 0}, "steps must be 1 or more"),
+        ({"guidance": 0.5}, "guidance=0.5: it must be 1"),
+        ({"seeds": [1, 2]}, "one prompt and one seed a clip"),
+    ],
 )
 def test_bad_settings_are_named_before_any_work(tiny_dit, options, words) -> None:
     with pytest.raises(InputError, match=words):
