@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vidistill.errors import InputError, choose
 from vidistill.rng import stream
+from vidistill.select.coresets import coordinates, lloyd
 from vidistill.types import Latents
 
 KINDS = ("mean", "medoid", "rescaled")
@@ -88,8 +89,8 @@ def class_centres(latents: Latents, *, k: int, kind: str = "mean", seed: int = 0
         if not len(rows):
             raise InputError(f"class {name} has no clips to find centres of; leave it out or add clips")
         z = latents.z[rows].float()
-        points = coordinates(z.flatten(1))
-        clusters = cluster(points, min(k, len(rows)), stream(seed, "centres", name))
+        x = z.flatten(1).double() - z.flatten(1).double().mean(0)
+        clusters = cluster(coordinates(x @ x.T), min(k, len(rows)), stream(seed, "centres", name))
         for number in range(min(k, len(rows))):
             members = (clusters == number).nonzero().flatten()
             own = z[members]
@@ -112,23 +113,12 @@ def motion(z: Tensor) -> Tensor:
     return z.float().diff(dim=2).square().mean((1, 2, 3, 4))
 
 
-def coordinates(x: Tensor) -> Tensor:
-    """Return ``[n, n]`` coordinates with the distances of the rows of ``x`` ``[n, D]``."""
-    x = x.double() - x.double().mean(0)
-    values, vectors = torch.linalg.eigh(x @ x.T)
-    return (vectors * values.clamp(min=0).sqrt()).float().contiguous()
-
-
 def cluster(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
     """Return the cluster of each point, int64 ``[n]``, every one of the k in use.
 
     Raises:
         InputError: faiss is not installed.
     """
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError("centres need faiss: pip install 'vidistill[cpu]'") from error
     n = len(points)
     if k == n:
         return torch.arange(n)
@@ -139,9 +129,7 @@ def cluster(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
             gap = torch.cdist(points, points[starts]).amin(1).square()
             gap[starts] = 0
             starts.append(int(torch.multinomial(gap + 1e-12 * (gap.sum() + 1) * (gap > 0), 1, generator=draw)))
-        kmeans = faiss.Kmeans(points.shape[1], k, niter=ITERATIONS, min_points_per_centroid=1, max_points_per_centroid=n)
-        kmeans.train(points.numpy(), init_centroids=points[starts].numpy())
-        squared = torch.cdist(points, torch.from_numpy(kmeans.centroids)).square()
+        squared = lloyd(points, starts, ITERATIONS, "centres need")
         gap, own = squared.min(1)
         for empty in (number for number in range(k) if not (own == number).any()):  # filled with the clip farthest from its centre
             far = int(torch.where(torch.bincount(own, minlength=k)[own] > 1, gap, -1.0).argmax())

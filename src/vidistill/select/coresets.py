@@ -53,10 +53,6 @@ def kmeans_medoids(grams: Grams, k: int, generators: Sequence[torch.Generator]) 
     Raises:
         InputError: faiss is not installed.
     """
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError("selector 'k-means' needs faiss: pip install 'vidistill[cpu]'") from error
     counts = grams.mask.sum(-1).tolist()
     race = torch.ones(k, *grams.mask.shape, dtype=torch.float64)
     for g, (n, generator) in enumerate(zip(counts, generators, strict=True)):
@@ -64,17 +60,35 @@ def kmeans_medoids(grams: Grams, k: int, generators: Sequence[torch.Generator]) 
     starts = _spread(grams, k, 1 / race[0], race)
     picks = []
     for gram, n, start in zip(grams.gram, counts, starts, strict=True):
-        values, vectors = torch.linalg.eigh(gram[:n, :n])
-        points = (vectors * values.clamp(min=0).sqrt()).float().contiguous()
-        kmeans = faiss.Kmeans(n, k, niter=20, min_points_per_centroid=1, max_points_per_centroid=n)
-        kmeans.train(points.numpy(), init_centroids=points[start].numpy())
-        squared = torch.cdist(points, torch.from_numpy(kmeans.centroids)).square()
+        squared = lloyd(coordinates(gram[:n, :n]), start, 20, "selector 'k-means' needs")
         gap, cluster = squared.min(1)
         own = torch.where(cluster[:, None] == torch.arange(k), squared, torch.inf)
         medoid = own.argmin(0)[own.isfinite().any(0)]
         spare = gap.index_fill(0, medoid, -1).argsort(descending=True, stable=True)
         picks.append(torch.cat([medoid, spare[: k - len(medoid)]]))
     return torch.stack(picks)
+
+
+def coordinates(gram: Tensor) -> Tensor:
+    """Return ``Q sqrt(lambda)`` of a Gram matrix ``Q diag(lambda) Q^T``, float32 ``[n, n]``: points with exactly the clips' distances."""
+    values, vectors = torch.linalg.eigh(gram)
+    return (vectors * values.clamp(min=0).sqrt()).float().contiguous()
+
+
+def lloyd(points: Tensor, starts: Tensor | list[int], iterations: int, who: str) -> Tensor:
+    """Run k-means in faiss from the points at ``starts``; return squared distances to the centres, ``[n, k]``.
+
+    Raises:
+        InputError: faiss is not installed; ``who`` says what needs it, e.g. ``"centres need"``.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(f"{who} faiss: pip install 'vidistill[cpu]'") from error
+    n, D = points.shape
+    kmeans = faiss.Kmeans(D, len(starts), niter=iterations, min_points_per_centroid=1, max_points_per_centroid=n)
+    kmeans.train(points.numpy(), init_centroids=points[starts].numpy())
+    return torch.cdist(points, torch.from_numpy(kmeans.centroids)).square()
 
 
 def random(n: int, k: int, generator: torch.Generator) -> Tensor:
