@@ -71,6 +71,15 @@ def test_small_classes_give_fewer_centres() -> None:
     assert [centres.of(2, j) for j in range(3)] == [6, 6, 6]
 
 
+def test_copies_of_a_clip_do_not_stop_it() -> None:
+    data = latents((6,))
+    same = data.take(torch.tensor([0, 0, 0, 1, 1, 1]))
+    centres = class_centres(same, k=4)
+    assert centres.sizes.sum() == 6
+    assert len(centres.z) == 4
+    assert all(any(torch.allclose(z, data.z[i], atol=1e-5) for i in (0, 1)) for z in centres.z)
+
+
 def test_kinds_of_centre() -> None:
     data = latents((12,))
     mean, medoid, rescaled = (class_centres(data, k=3, kind=kind) for kind in ("mean", "medoid", "rescaled"))

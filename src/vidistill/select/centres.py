@@ -128,7 +128,9 @@ def cluster(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
         while len(starts) < k:  # k-means++ (Arthur and Vassilvitskii 2007): in proportion to the squared distance from the nearest start
             gap = torch.cdist(points, points[starts]).amin(1).square()
             gap[starts] = 0
-            starts.append(int(torch.multinomial(gap + 1e-12 * (gap.sum() + 1) * (gap > 0), 1, generator=draw)))
+            if not gap.any():  # the rest are copies of the starts
+                gap = torch.ones(n).index_fill(0, torch.tensor(starts), 0)
+            starts.append(int(torch.multinomial(gap, 1, generator=draw)))
         squared = lloyd(points, starts, ITERATIONS, "centres need")
         gap, own = squared.min(1)
         for empty in (number for number in range(k) if not (own == number).any()):  # filled with the clip farthest from its centre
