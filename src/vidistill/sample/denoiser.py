@@ -182,7 +182,7 @@ class Motion(Epsilon):
 
 
 class Flow(Denoiser):
-    """The Wan family: velocity prediction on straight paths, Euler steps; parts ``text_encoder`` (UMT5) and ``transformer``."""
+    """The Wan family: velocity on straight paths, Euler steps without noise; parts ``text_encoder`` (UMT5) and ``transformer``."""
 
     family, network = "flow", "transformer"
 
@@ -212,10 +212,6 @@ class Flow(Denoiser):
     def advance(
         self, x: Tensor, x0: Tensor, outputs: tuple[Tensor, Tensor], now: Time, after: Time, eta: float, z: Tensor | None
     ) -> Tensor:
-        if z is not None:
-            raise InputError(
-                f"{self.id} samples a rectified flow, whose steps add no noise: eta must be 0 (or put noise back with renoise)"
-            )
         believed, back = outputs
         if back is believed:
             return x + (after.sigma - now.sigma) * believed

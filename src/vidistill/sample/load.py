@@ -106,9 +106,13 @@ def load_denoiser(
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a digest of a pipeline's files: every byte of those up to ``WHOLE``, of larger ones length and pieces spread over them."""
+    """Return a digest of a pipeline's files: all bytes of those up to ``WHOLE``, of larger ones length and pieces spread over them.
+
+    The autoencoder's are left out: it decides no latent.
+    """
     total = hashlib.sha256()
-    for file in sorted([*folder.glob("*/*.json"), *folder.glob("*/*.safetensors"), folder / "model_index.json"]):
+    own = [file for file in (*folder.glob("*/*.json"), *folder.glob("*/*.safetensors")) if file.parent.name != "vae"]
+    for file in sorted([*own, folder / "model_index.json"]):
         size = file.stat().st_size
         total.update(f"{file.relative_to(folder)} {size}".encode())
         with open(file, "rb") as handle:

@@ -85,7 +85,7 @@ def sample(
     Raises:
         InputError: prompts and seeds differ in number, a number is out of range, or what the model or an operator gives is not finite.
     """
-    steps, guidance = model.steps if steps is None else steps, model.guidance if guidance is None else guidance
+    steps, guidance = model.steps if steps is None else steps, combiner(model, guidance)
     if not prompts or len(prompts) != len(seeds):
         raise InputError(f"one prompt and one seed a clip are needed: {len(prompts)} prompts, {len(seeds)} seeds")
     if steps < 1:
@@ -100,8 +100,14 @@ def sample(
         raise InputError(f"the latents to begin with are {tuple(latents.shape)}, {model.id} makes {shape}")
     if start and latents is None:
         raise InputError(f"to begin at step {start} the latents before it are needed")
-    guidance = guidance if isinstance(guidance, Cfg | CfgPlus) else Cfg(guidance)
     return _run(model, prompts, tuple(seeds), steps, guidance, negative, tuple(operators), eta, renoise, start, latents)
+
+
+def combiner(model: Denoiser, guidance: float | Cfg | CfgPlus | None) -> Cfg | CfgPlus:
+    """Return how outputs are combined: a number is ordinary guidance, None the model's own."""
+    if isinstance(guidance, Cfg | CfgPlus):
+        return guidance
+    return Cfg(model.guidance if guidance is None else guidance)
 
 
 def _run(

@@ -19,7 +19,7 @@ from vidistill.files import load_tensors, save_tensors
 from vidistill.guide import Cfg, CfgPlus
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
-from vidistill.sample.sampler import Step, sample
+from vidistill.sample.sampler import Step, combiner, sample
 
 GUIDANCE = {"cfg": Cfg, "cfg++": CfgPlus}
 FORMAT = "vidistill-tape-1"
@@ -67,8 +67,7 @@ def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **o
     Raises:
         InputError: as the sampler.
     """
-    guidance = options.get("guidance")
-    guidance = guidance if isinstance(guidance, Cfg | CfgPlus) else Cfg(model.guidance if guidance is None else guidance)
+    guidance = combiner(model, options.get("guidance"))
     kind = next(name for name, one in GUIDANCE.items() if isinstance(guidance, one))
     steps = list(sample(model, prompts, seeds=seeds, **options))
     settings = {
