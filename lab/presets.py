@@ -11,7 +11,7 @@ from typing import Any
 from vidistill.errors import InputError, choose
 from vidistill.knobs import Knobs, Value
 
-PAPERS = {"latent_vdd": "vidistill.papers.latent_vdd"}
+PAPERS = {"latent_vdd": "vidistill.papers.latent_vdd", "gvd": "vidistill.papers.gvd"}
 """Paper name -> the module that holds its ``KNOBS`` and its ``run``."""
 
 TIERS = {"toy": "quick", "small": "ours", "full": "paper"}

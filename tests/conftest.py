@@ -27,20 +27,26 @@ def _write(folder: Path, kind: str, parts: dict[str, Any], tokenizer: Any, sched
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ModelScope-family folder with lab-vae's latents: about 60 thousand random weights."""
-    from diffusers import DDIMScheduler, UNet3DConditionModel
+def _clip(width: int) -> tuple[Any, Any]:
+    """Return the world's CLIP tokenizer and a random text encoder for it."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from vidistill.lab.train.captions import LENGTH, clip_tokenizer
 
     tokenizer = clip_tokenizer()
     ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return tokenizer, CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, **ends, **small))
+
+
+@pytest.fixture(scope="session")
+def tiny_unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ModelScope-family folder with lab-vae's latents: about 60 thousand random weights."""
+    from diffusers import DDIMScheduler, UNet3DConditionModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, **ends, **small))
+        tokenizer, text = _clip(16)
         unet = UNet3DConditionModel(
             sample_size=8,
             down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
@@ -112,16 +118,10 @@ def tiny_unet_leading(tiny_unet: Path, tmp_path_factory: pytest.TempPathFactory)
 def tiny_motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AnimateDiff-family folder with lab-vae's latents: about 60 thousand random weights."""
     from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
-    from vidistill.lab.train.captions import LENGTH, clip_tokenizer
-
-    tokenizer = clip_tokenizer()
-    ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, **ends, **small))
+        tokenizer, text = _clip(8)
         image = UNet2DConditionModel(
             block_out_channels=(8, 8),
             layers_per_block=1,

@@ -60,7 +60,7 @@ GAMMA = 5.0
 WARM = 0.5
 """Share of the learning rates for a run that begins from trained weights."""
 
-STEPS, GUIDANCE = 20, 3.0
+STEPS, GUIDANCE = 20, 3.5
 """What the models are sampled with when nothing else is asked for."""
 
 SIZES = {"cpu": {"batch": 16, "clips": 16_384}, "cuda": {"batch": 256, "clips": 131_072}}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -22,16 +22,6 @@ def last(*args, **options):
     return step.latents
 
 
-def stock(folder, kind, **parts):
-    import diffusers
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipe = getattr(diffusers, kind).from_pretrained(str(folder), torch_dtype=torch.float32, **parts)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def with_our_noise(pipe, seeds, shape, flat: bool, steps: int) -> None:
     """Let a stock DDIM scheduler add the sampler's own noise, step by step."""
     step, grid = pipe.scheduler.step, iter(range(steps))
@@ -46,42 +36,20 @@ def with_our_noise(pipe, seeds, shape, flat: bool, steps: int) -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_modelscope_with_eta_equals_the_stock_pipeline(tiny_unet, eta) -> None:
-    model, pipe = load_denoiser(tiny_unet), stock(tiny_unet, "TextToVideoSDPipeline")
-    with_our_noise(pipe, [3, 4], model.shape, True, 4)
+def test_modelscope_with_eta_equals_the_stock_pipeline(tiny_unet, stock_latents, eta) -> None:
+    model = load_denoiser(tiny_unet)
     ours = last(model, PROMPTS, seeds=[3, 4], steps=4, guidance=3.0, eta=eta)
-    theirs = pipe(
-        PROMPTS,
-        num_frames=16,
-        height=64,
-        width=64,
-        num_inference_steps=4,
-        guidance_scale=3.0,
-        eta=eta,
-        latents=normal([3, 4], "init", model.shape),
-        output_type="latent",
-    ).frames
+    prepare = partial(with_our_noise, seeds=[3, 4], shape=model.shape, flat=True, steps=4)
+    theirs = stock_latents(tiny_unet, model, PROMPTS, seeds=[3, 4], steps=4, guidance=3.0, prepare=prepare, eta=eta)
     assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_animatediff_equals_the_stock_pipeline(tiny_motion, eta) -> None:
-    model, pipe = load_denoiser(tiny_motion), stock(tiny_motion, "AnimateDiffPipeline")
-    for p in pipe.unet.parameters():  # memory-mapped weights are not aligned, and alignment decides the last bits
-        p.data = p.data.clone()
-    with_our_noise(pipe, [3, 4], model.shape, False, 3)
+def test_animatediff_equals_the_stock_pipeline(tiny_motion, stock_latents, eta) -> None:
+    model = load_denoiser(tiny_motion)
     ours = last(model, PROMPTS, seeds=[3, 4], steps=3, guidance=3.0, eta=eta)
-    theirs = pipe(
-        PROMPTS,
-        num_frames=16,
-        height=64,
-        width=64,
-        num_inference_steps=3,
-        guidance_scale=3.0,
-        eta=eta,
-        latents=normal([3, 4], "init", model.shape),
-        output_type="latent",
-    ).frames
+    prepare = partial(with_our_noise, seeds=[3, 4], shape=model.shape, flat=False, steps=3)
+    theirs = stock_latents(tiny_motion, model, PROMPTS, seeds=[3, 4], steps=3, guidance=3.0, prepare=prepare, eta=eta)
     assert torch.equal(ours, theirs)
 
 

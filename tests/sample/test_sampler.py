@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 
@@ -19,52 +17,20 @@ def last(*args, **options):
     return step
 
 
-def stock(folder, kind, **parts):
-    import diffusers
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipe = getattr(diffusers, kind).from_pretrained(str(folder), torch_dtype=torch.float32, **parts)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("steps", [3, 7])
-def test_epsilon_equals_the_stock_pipeline(tiny_unet, guidance, steps) -> None:
-    model, pipe = load_denoiser(tiny_unet), stock(tiny_unet, "TextToVideoSDPipeline")
+def test_epsilon_equals_the_stock_pipeline(tiny_unet, stock_latents, guidance, steps) -> None:
+    model = load_denoiser(tiny_unet)
     ours = last(model, PROMPTS, seeds=[3, 4], steps=steps, guidance=guidance).latents
-    theirs = pipe(
-        PROMPTS,
-        num_frames=16,
-        height=64,
-        width=64,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        latents=normal([3, 4], "init", model.shape),
-        output_type="latent",
-    ).frames
+    theirs = stock_latents(tiny_unet, model, PROMPTS, seeds=[3, 4], steps=steps, guidance=guidance)
     assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_flow_equals_the_stock_pipeline(tiny_dit, guidance) -> None:
-    model, pipe = load_denoiser(tiny_dit), stock(tiny_dit, "WanPipeline", vae=None)
-    for p in pipe.transformer.parameters():  # see load_denoiser: alignment decides the last bits
-        p.data = p.data.clone()
+def test_flow_equals_the_stock_pipeline(tiny_dit, stock_latents, guidance) -> None:
+    model = load_denoiser(tiny_dit)
     ours = last(model, PROMPTS, seeds=[3, 4], steps=5, guidance=guidance).latents
-    theirs = pipe(
-        PROMPTS,
-        negative_prompt="",
-        num_frames=61,  # 16 latent frames to a stock pipeline, which thinks of its own autoencoder
-        height=64,
-        width=64,
-        num_inference_steps=5,
-        guidance_scale=guidance,
-        latents=normal([3, 4], "init", model.shape),
-        max_sequence_length=model.tokenizer.model_max_length,
-        output_type="latent",
-    ).frames
+    theirs = stock_latents(tiny_dit, model, PROMPTS, seeds=[3, 4], steps=5, guidance=guidance)
     assert torch.equal(ours, theirs)
 
 

@@ -6,7 +6,7 @@
 
 from vidistill.compress.compressed import BASES, DECOMPOSITIONS, Compressed, compress
 from vidistill.compress.pixels import load_clips, save_clips
-from vidistill.compress.store import load_distilled, save_distilled
+from vidistill.compress.store import load_distilled, save_distilled, save_within
 from vidistill.compress.tucker import (
     READINGS,
     Tucker,
@@ -37,6 +37,7 @@ __all__ = [
     "ranks_from_ratio",
     "save_clips",
     "save_distilled",
+    "save_within",
     "spectrum",
     "st_hosvd",
 ]

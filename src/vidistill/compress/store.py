@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidistill.compress.compressed import Compressed
+from vidistill.compress.compressed import Compressed, compress
 from vidistill.errors import InputError
 from vidistill.files import load_tensors, save_tensors
 from vidistill.types import DistilledSet
@@ -86,6 +86,24 @@ def save_distilled(
     # one metadata entry: safetensors writes several in random order, and the same input must give the same file
     document = {"version": VERSION, "sha256": seal(tensors, record), "record": record}
     return split_bytes(tensors, save_tensors(path, tensors, {FORMAT: as_text(document)}))
+
+
+def save_within(path: str | Path, z: Tensor, limit: int, how: Mapping[str, Any], **facts: Any) -> tuple[Compressed, dict[str, int]]:
+    """Compress latents so that their file, decoder and labels included, has at most ``limit`` bytes; return what is stored and its bytes.
+
+    Args:
+        z: float ``[N, C, T, H, W]``.
+        limit: bytes of the whole file.
+        how: options of :func:`vidistill.compress.compress` besides the budget.
+        facts: arguments of :func:`save_distilled`.
+
+    Raises:
+        InputError: not even the smallest ranks fit, or the file cannot be written.
+    """
+    size = save_distilled(path, compress(z, facts["labels"], **how), **facts)
+    rest = 64 + size["total"] - size["core"] - size["factors"]  # 64 bytes are spared for the header's digits
+    packed = compress(z, facts["labels"], budget=limit - rest, **how)
+    return packed, save_distilled(path, packed, **facts)
 
 
 def load_distilled(path: str | Path) -> DistilledSet:

@@ -18,15 +18,15 @@ from typing import Any
 
 from vidistill import __version__
 from vidistill.codec import encode_store, load_codec, pack, unpack
-from vidistill.compress import compress, load_distilled, save_distilled, spectrum
+from vidistill.compress import compress, load_distilled, save_distilled, save_within, spectrum
 from vidistill.data import KNOBS as CLIP_KNOBS
-from vidistill.data import VideoSet, describe, prepare_clips, protocol_of
+from vidistill.data import VideoSet, describe
 from vidistill.files import ensure_folder, file_digest
 from vidistill.knobs import Knob, Knobs
-from vidistill.measure import accuracy, mean_psnr, pick_arms, run_trials, summarise
+from vidistill.measure import mean_psnr, pick_arms, run_trials, summarise
+from vidistill.papers.sets import judge, real_clips
 from vidistill.select import KERNELS, SELECTORS, check_k, select
 from vidistill.student import KNOBS as STUDENT_KNOBS
-from vidistill.student import predict, train_student
 from vidistill.types import Progress, Report, silent
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes in the method's knobs)
@@ -46,7 +46,6 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes 
 EQUAL_BYTES = ("svd", "whole-set")
 SHOWN = ("bytes", "error", "psnr", "ranks", "clips")  # of the first seed
 HOW = ("decomposition", "rank_ratio", "reading", "basis", "core_dtype")  # the knobs of step 4
-TRAIN = ("student", "width", "protocol", "steps", "batch")  # and of step 7
 
 KNOBS = Knobs(
     "latent_vdd",
@@ -89,8 +88,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     parts = ensure_folder(out / "parts")
     now = parts / "now.safetensors"  # the file of the trial that runs
     # 1. Clips x: decoded once, cached; a bad file is skipped and named in the report.
-    train = prepare_clips(videos.train, videos.classes, protocol_of(k), "train", seed=seed, progress=progress)
-    test = prepare_clips(videos.test, videos.classes, protocol_of(k), "test", seed=seed, backend=train.backend, progress=progress)
+    train, test = (real_clips(k, videos, side, seed, progress) for side in ("train", "test"))
     # 2. Latents z = E(x), and D as the file will carry it (Eq. 8): students see only what the file itself decodes to.
     codec = load_codec(k["codec"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32")
     z = encode_store(codec, train, latent=k["latent"], seed=seed, progress=progress)
@@ -103,15 +101,14 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         kept = z.take(picked.index)
         # 4. z ~ G x_T U_T x_H U_H x_W U_W (Eq. 5-7), cores quantised. 5. One file: cores, factors, decoder, labels.
         facts: dict[str, Any] = {"labels": kept.labels, "classes": z.classes, "names": (), "frames": z.frames}
-        facts |= {"protocol": train.protocol.as_dict(), "meta": {"selector": arm["selector"], "kernel": arm["kernel"]}}
-
-        def store(budget: int | None) -> tuple[Any, dict[str, int]]:
-            tucker = compress(kept.z, kept.labels, budget=budget, **{knob: arm[knob] for knob in HOW})
-            return tucker, save_distilled(path, tucker, codec_record=record, codec_tensors=packed, **facts)
-
-        tucker, size = store(arm["budget_kib"] * 1024 or None)
-        if limit is not None:  # equal bytes: the same file length, decoder and labels included; 64 bytes are spared for the header's digits
-            tucker, size = store(limit - 64 - (size["total"] - size["core"] - size["factors"]))
+        facts |= {"protocol": train.protocol.as_dict(), "meta": {name: arm[name] for name in ("selector", "kernel")}}
+        facts |= {"codec_record": record, "codec_tensors": packed}
+        how = {knob: arm[knob] for knob in HOW}
+        if limit is None:
+            tucker = compress(kept.z, kept.labels, budget=arm["budget_kib"] * 1024 or None, **how)
+            size = save_distilled(path, tucker, **facts)
+        else:  # equal bytes: the same file length
+            tucker, size = save_within(path, kept.z, limit, how, **facts)
         found = {"bytes": size, "error": tucker.error(kept.z), "ranks": list(tucker.ranks), "clips": len(kept)}
         return found | {"kernel": picked.diagnostics, "picked": picked.index.tolist()}
 
@@ -131,10 +128,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
             pixels, labels = decoded(file_digest(now))
             part["psnr"] = mean_psnr(pixels, train.batch, part["picked"])
         # 7. Students learn from decoded pixels and are tested on real ones.
-        net = train_student(
-            pixels, labels, classes=len(z.classes), seed=seed, device=device, progress=alive, **{knob: k[knob] for knob in TRAIN}
-        )
-        return part | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
+        return part | judge(k, pixels, labels, test, seed=seed, device=device, progress=alive)
 
     inputs, special = [train.key, test.key, codec.fingerprint, device, __version__], (*EQUAL_BYTES, "full-data")
     keys = {name: [inputs, k | ARMS[name][1] | {"arms": "", "seeds": 0}, name if name in special else ""] for name in names}

@@ -2,11 +2,13 @@
 
 from vidistill.sample.collect import Job, collect, collected
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
+from vidistill.sample.knobs import KNOBS
 from vidistill.sample.load import load_denoiser
 from vidistill.sample.sampler import Step, fits, generate, sample
 from vidistill.sample.tape import Tape, fork, load_tape, record
 
 __all__ = [
+    "KNOBS",
     "Denoiser",
     "Epsilon",
     "Flow",

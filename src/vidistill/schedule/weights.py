@@ -79,3 +79,8 @@ class Interval:
     def count(self, times: list[tuple[Time, Time]]) -> int:
         """Return how many steps of a grid begin inside."""
         return sum(self.holds(now.t) for now, _ in times)
+
+    def told(self, times: list[tuple[Time, Time]]) -> str:
+        """Say how many steps of a grid are guided."""
+        guided = self.count(times)
+        return f"{guided} of {len(times)} steps are guided" + ("" if guided else f": none lies in {self.high:g} >= t > {self.low:g}")

@@ -23,6 +23,9 @@ from vidistill.types import Latents
 KINDS = ("mean", "medoid", "rescaled")
 """``mean`` of a cluster's clips; ``medoid`` the clip nearest to it; ``rescaled`` the mean, stretched to the median norm of its clips."""
 
+STILL = 0.7
+"""Share of their clips' motion below which centres are called still."""
+
 RESTARTS, ITERATIONS = 10, 25
 
 
@@ -54,6 +57,11 @@ class Centres:
         if not len(rows):
             raise InputError(f"there is no centre of class {label}")
         return int(rows[video % len(rows)])
+
+    def told(self) -> str:
+        """Say how much the centres move, and what may come of it."""
+        moves = float(self.motion.mean())
+        return f"centres move {moves:.0%} as much as their clips" + (": still videos may come of it" if moves < STILL else "")
 
     def table(self, classes: Sequence[str]) -> list[dict[str, Any]]:
         """Return one row a class: its centres, clips of the smallest and the largest cluster, mean share of motion and of norm."""

@@ -16,6 +16,12 @@ POLICIES = ("first", "stride", "random-contiguous")
 """Frames of a video: the first ones (guided most, real pace), evenly spaced ones (faster), or a run that begins anywhere."""
 
 
+def check_videos(videos: int, frames: int) -> None:
+    """Raise InputError unless U ``videos`` give an instance of T ``frames`` as many frames each."""
+    if videos < 1 or frames % videos:
+        raise InputError(f"videos={videos} must divide frames={frames}: each video gives an instance as many frames")
+
+
 def frames_of(policy: str, frames: int, kept: int, seed: int = 0, video: int = 0) -> Tensor:
     """Return which ``kept`` of a video's ``frames`` are taken, int64 ``[kept]``.
 

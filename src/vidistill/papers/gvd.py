@@ -1,0 +1,150 @@
+r"""Guiding Video Diffusion for dataset distillation (GVD, arXiv 2507.22360), whole and from top to bottom.
+
+    clips --E--> latents --k-means--> centres m_k      class name --prompt--> sampler --pulled to m_k--> U x IPC videos of a class
+    videos --MVIC--> IPC instances of U x T/U frames --teacher--> soft labels --> student, judged on real clips
+
+    x0' = x0 + lambda s_t w_f (m_k - x0)        pull on the predicted clean video; w_f = 1 - f/F; s_t is not public, see schedule/weights.py
+    K = min(U IPC, n_c)                         centres of a class of n_c clips; its video j is pulled to centre j mod K
+    L = (1 - a) CE + a tau^2 KL                 a = 0.8, tau = 3
+
+Every number stands beside its controls: random real clips with the same teacher's labels first of all, for labels alone may carry a result.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidistill import __version__
+from vidistill.codec import encode_store
+from vidistill.compress import save_clips
+from vidistill.data import KNOBS as CLIP_KNOBS
+from vidistill.data import VideoSet, describe, resized, share_of_frames, spoken
+from vidistill.files import ensure_folder
+from vidistill.guide import KNOBS as PULL_KNOBS
+from vidistill.guide import Pull
+from vidistill.knobs import Knob, Knobs
+from vidistill.measure import pick_arms, run_trials, summarise
+from vidistill.papers.sets import WHOLE, judge, real_clips, teacher_of, whole
+from vidistill.rng import stream_seed
+from vidistill.sample import KNOBS as SAMPLER_KNOBS
+from vidistill.sample import Job, collect, collected, load_denoiser
+from vidistill.schedule import Interval
+from vidistill.select import check_k, select
+from vidistill.select.centres import class_centres
+from vidistill.select.knobs import KNOBS as CENTRE_KNOBS
+from vidistill.select.mvic import check_videos, compose, members
+from vidistill.student import KNOBS as STUDENT_KNOBS
+from vidistill.student import SOFT_KNOBS
+from vidistill.types import Progress, Report, silent
+
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes in the method's knobs)
+    "method": ("method", {}),
+    "random": ("control", {"source": "random"}),  # real clips, as many, with the same teacher's labels
+    "medoid": ("control", {"source": "k-means"}),
+    "unguided": ("control", {"strength": 0.0}),
+    "no-mvic": ("control", {"videos": 1}),
+    "hard-labels": ("control", {"soft": 0.0}),
+    "random-hard": ("control", {"source": "random", "soft": 0.0}),
+    "latents": ("control", {"source": "latents", "soft": 0.0}),  # every real clip, as LVDD keeps them, in the bytes of the method's file
+    "full-data": ("reference", {"source": "all", "soft": 0.0}),
+}
+PULL = ("strength", "weight", "decay", "t_high", "t_low", "centre")
+
+KNOBS = Knobs(
+    "gvd",
+    *CLIP_KNOBS,
+    *SAMPLER_KNOBS,
+    Knob("prompt", "{class}", "prompt of a class, its name split into words", source="MGD3: the bare class name", group="sampler"),
+    *PULL_KNOBS,
+    *CENTRE_KNOBS,
+    Knob("instances", 5, "instances per class", low=1, high=1000, symbol="IPC", source="paper: 1, 5, 10, 20", group="instances"),
+    *SOFT_KNOBS,
+    *STUDENT_KNOBS,
+    Knob("arms", "all", "all, or a comma list of: " + " ".join(ARMS), source="controls come with the method", group="controls"),
+)
+
+
+def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress = silent) -> Report:
+    """Distil ``videos`` into ``out/distilled.safetensors`` and score it beside every control.
+
+    Args:
+        out: folder; ``videos/`` in it keeps each generated clip and ``parts/`` each finished trial, so that an interrupted run resumes.
+        seed: repetition s generates and trains with ``seed + s``; the centres belong to ``seed``.
+        progress: ``progress(stage, done, total)``; raise ``Cancelled`` in it to stop.
+
+    Raises:
+        InputError: a knob is out of range, U does not divide T, a class is too small, the teacher knows others, ``out`` cannot be written.
+    """
+    k = KNOBS.resolve(values)
+    names, interval = pick_arms(k["arms"], ARMS, always=("method", "random")), Interval(k["t_high"], k["t_low"])
+    check_videos(k["videos"], k["frames"])
+    check_k(k["instances"], [sum(item.label == c for item in videos.train) for c in range(len(videos.classes))], videos.classes)
+    now, classes = ensure_folder(out / "parts") / "now.safetensors", list(videos.classes)  # the file of the trial that runs
+    # 1. The model, and real clips x as students see them and as it does.
+    own = {"frames": k["frames"], "steps": k["sampling_steps"] or None, "guidance": k["guidance"] or None}
+    model = load_denoiser(k["model"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32", **own)
+    train, test = (real_clips(k, videos, side, seed, progress) for side in ("train", "test"))
+    native = real_clips(k | {"size": model.size}, videos, "train", seed, progress)
+    z = encode_store(model.codec, native, progress=progress)
+    # 2. m_k: k-means on the latents of each class.
+    centres = cache(lambda count: class_centres(z, k=count, kind=k["centre"], seed=seed))
+    teacher = cache(lambda: teacher_of(k, train, seed=seed, device=device, progress=progress))
+    origin = {"clips": [native.key, model.codec.fingerprint], "seed": seed}
+
+    def generate(arm: dict[str, Any], seed: int) -> list[list[Path]]:
+        # 3. U IPC videos of each class, the j-th pulled to centre j mod K; batches run over classes, every clip is kept in a file.
+        count = arm["videos"] * k["instances"]
+        m, prompts = centres(count), [k["prompt"].replace("{class}", spoken(name)) for name in classes]
+        rows = [(c, j, m.of(c, j)) for c in range(len(classes)) for j in range(count)]
+        pulled = origin | {"centres": count} | {name: arm[name] for name in PULL} if arm["strength"] else {}
+        jobs = [Job(prompts[c], stream_seed(seed, "video", c, j) % 2**31, pulled and pulled | {"centre": i}) for c, j, i in rows]
+        pull = lambda at: (Pull(m.z[[rows[i][2] for i in at]], arm["strength"], arm["weight"], arm["decay"], interval),)  # noqa: E731
+        files = collect(model, jobs, out / "videos", operators=pull, batch=k["sampling_batch"], progress=progress, eta=k["eta"])
+        return [files[c * count : (c + 1) * count] for c in range(len(classes))]
+
+    def make(arm: dict[str, Any], seed: int, path: Path) -> dict[str, Any]:
+        labels = torch.arange(len(classes)).repeat_interleave(k["instances"])
+        clips, told, where = (list[torch.Tensor]() for _ in range(3))
+        if arm["source"]:
+            picked = select(z, selector=arm["source"], k=k["instances"], seed=seed).index
+            clips, labels = [train.batch(picked)], z.labels[picked]
+        else:
+            for files in generate(arm, seed):  # 4. MVIC: T/U frames of each of U videos make an instance
+                seen = resized(model.codec.decode(collected(files), k["frames"], size=model.size), k["size"])
+                instances, source = compose(seen, k["instances"], k["policy"], seed)
+                clips, where = [*clips, instances], [*where, source]
+                if arm["soft"] and k["labelled"] == "videos":
+                    told.append(teacher()(seen)[members(k["instances"], arm["videos"])].mean(1))
+        video = torch.cat(clips)
+        soft = torch.cat(told) if told else teacher()(video) if arm["soft"] else None  # 5. soft labels: the teacher's logits
+        meta = {name: arm[name] for name in (*PULL, "model", "prompt")}
+        size = save_clips(path, video, labels, classes, soft=soft, source=torch.cat(where) if where else None, meta=meta)
+        return {"bytes": size, "clips": len(labels), "video": video, "labels": labels, "soft": soft}
+
+    knobs = {name: {"source": ""} | k | ARMS[name][1] for name in names}
+    if int(os.environ.get("RANK", 0)):  # one GPU of several makes its share of the clips; the first process judges them
+        [generate(arm, seed + s) for arm in knobs.values() if not arm["source"] for s in range(k["seeds"])]
+        return Report("gvd", k, {}, [], [])
+    limit = make(knobs["method"], seed, out / "distilled.safetensors")["bytes"]["total"]
+
+    def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
+        arm = knobs[name]
+        made = whole(arm["source"], now, train, z, model.codec, limit) if arm["source"] in WHOLE else make(arm, seed, now)
+        # 6. Students learn from the set, with the teacher's share in the loss, and are tested on real clips.
+        return made | judge(arm, made.pop("video"), made.pop("labels"), test, made.pop("soft"), seed=seed, device=device, progress=alive)
+
+    inputs = [train.key, native.key, test.key, model.fingerprint, model.codec.fingerprint, device, __version__]
+    keys = {name: [inputs, arm | {"arms": "", "seeds": 0, "sampling_batch": 0}] for name, arm in knobs.items()}
+    table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), now.parent, progress, optional=("latents",))
+    now.unlink(missing_ok=True)
+    shown, facts = ("bytes", "clips", "agreement", "entropy"), {name: {"role": ARMS[name][0]} for name in table}
+    arms = summarise(table, control="random", also=("top5", "mean_class"), first=shown, facts=facts)
+    found = centres(k["videos"] * k["instances"])
+    notes = [interval.told(model.grid(model.steps)), found.told(), *notes]
+    frames = share_of_frames(videos, train, len(classes) * k["instances"] * k["frames"])
+    return Report("gvd", k, describe(videos, train, test), arms, notes, {"centres": found.table(classes), "frames": frames})
