@@ -23,8 +23,12 @@ PARTS = ("core", "factors", "pixels", "codec", "soft_labels", "labels", "header"
 PAYLOAD = PARTS[:3]
 """Those that are the clips themselves."""
 
-COLUMNS = {"error": ("error", ".4f"), "psnr": ("PSNR", ".2f"), "agreement": ("teacher agrees %", ".1f"), "entropy": ("entropy", ".2f")}
-"""Further numbers of an arm: heading and format; a column is shown where some arm has the number."""
+COLUMNS = {
+    **{"error": ("error", ".4f"), "psnr": ("PSNR", ".2f")},
+    **{"agreement": ("teacher agrees %", ".0f"), "entropy": ("entropy", ".2f")},
+    **{"pace": ("motion %", ".0f"), "diversity": ("diversity %", ".0f"), "gap": ("to real %", ".0f"), "hits": ("hits %", ".0f")},
+}
+"""Further numbers of an arm, of its first seed or the mean over seeds: heading and format; a column is shown where some arm has it."""
 
 ROLES = {"method": "#0072B2", "control": "#D55E00", "reference": "#009E73"}
 PART_COLOURS = dict(  # Okabe and Ito
@@ -54,7 +58,8 @@ def spread(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
     return f"{interval['mean']:{form}} [{interval['low']:{form}}, {interval['high']:{form}}]"
 
 
-def _number(value: float | None, form: str) -> str:
+def _number(value: float | Mapping[str, Any] | None, form: str) -> str:
+    value = value["mean"] if isinstance(value, Mapping) else value
     return "-" if value is None else f"{value:{form}}"
 
 

@@ -32,6 +32,6 @@ def open_source(data: str | Path | None, layout: str, values: Mapping[str, Any],
         return open_videos(data, layout, values.get("split", 1), None if subset == "all" else subset)
     from vidistill.data.world import write_world
 
-    folder = cache_home() / f"motion-world-{__version__}"
+    folder = cache_home() / f"motion-world-{__version__}-{SEED}"
     write_world(folder, seed=SEED, progress=progress)
     return open_videos(folder, "ucf101")

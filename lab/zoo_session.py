@@ -23,7 +23,9 @@ from vidistill.data.world import FACTORS, MOTIONS, phrase
 from vidistill.errors import InputError, choose
 from vidistill.files import load_json
 from vidistill.knobs import Knob, Knobs
+from vidistill.lab.previews import Pace, preview
 from vidistill.lab.steps import Step
+from vidistill.sample.words import strange, vocabulary
 
 if TYPE_CHECKING:
     from vidistill.sample import Denoiser
@@ -47,16 +49,6 @@ KNOBS = Knobs(
     ),
     Knob("seed", 0, "seed of the first noise, the same for every model", low=0, source="ours", group="sampler"),
 )  # fmt: skip
-
-BUDGET = 0.05
-"""Share of the sampling time that previews may take, their drawing included.
-
-A linear map from latents to colours would cost less, but on lab-vae's latents it takes red for orange:
-frames are decoded, as often as they are paid for.
-"""
-
-PREVIEWS = 8
-"""Previews of a clip at most."""
 
 
 # -------------------------------------------------------------------------------------------------------------------- words
@@ -96,22 +88,15 @@ def tidy(prompt: str) -> str:
     return " ".join(prompt.lower().split())
 
 
-def vocabulary(tokenizer: Any) -> set[str]:
-    """Return the words that a ``CLIPTokenizer`` or ``T5Tokenizer`` keeps whole; single letters are spelling, but for "a"."""
-    pieces = {token.removesuffix("</w>").removeprefix("▁") for token in tokenizer.get_vocab() if token.endswith("</w>") or token[0] == "▁"}
-    return {piece for piece in pieces if piece.isalpha() and (len(piece) > 1 or piece == "a")}
-
-
 def check_words(prompt: str, tokenizer: Any, model: str) -> str:
     """Return the prompt tidied.
 
     Raises:
         InputError: it has words that the tokenizer does not know, each named with the nearest known one, or is too long.
     """
-    text, known = tidy(prompt), vocabulary(tokenizer)
-    strange = dict.fromkeys(word for word in re.split(r"[\s,-]+", text) if word and word not in known)
-    if strange:
-        near = [f"{word!r} (nearest known word: {difflib.get_close_matches(word, sorted(known), 1, 0)[0]!r})" for word in strange]
+    text, known = tidy(prompt), sorted(vocabulary(tokenizer))
+    if unknown := strange(tokenizer, [text]):
+        near = [f"{word!r} (nearest known word: {difflib.get_close_matches(word, known, 1, 0)[0]!r})" for word in unknown]
         raise InputError(f"{model} does not know {', '.join(near)}; change the prompt")
     length, most = len(tokenizer(text).input_ids), tokenizer.model_max_length
     if length > most:
@@ -142,22 +127,6 @@ class Reading:
     def right(self) -> bool | None:
         """Whether the clip shows what was asked; None when nothing was."""
         return self.seen == self.asked if self.asked else None
-
-
-@dataclass(frozen=True)
-class Preview:
-    """One frame of the clean clip as the model predicts it after a step.
-
-    Attributes:
-        model: its name. step, steps: after which of how many steps. frame: which frame, from 0.
-        picture: uint8 ``[3, H, W]``.
-    """
-
-    model: str
-    step: int
-    steps: int
-    frame: int
-    picture: Tensor
 
 
 @dataclass(frozen=True)
@@ -243,12 +212,20 @@ class ZooSession:
         self._device = device
         self._loaded: dict[str, Denoiser] = {}
         self._lock = threading.Lock()  # pages of several browsers share one session
-        self._cost: dict[str, float] = {}  # seconds of the cheapest preview of each model
+        self._costs: dict[str, float] = {}  # seconds of the cheapest preview of each model
 
     @property
     def names(self) -> list[str]:
         """The models' names."""
         return list(self._places)
+
+    def folder(self, name: str) -> Path:
+        """Return a model's folder.
+
+        Raises:
+            InputError: no such model.
+        """
+        return shipped.locate(self._places[choose("model", name, self._places)])
 
     def load(self, name: str) -> Denoiser:
         """Return a model.
@@ -274,7 +251,7 @@ class ZooSession:
 
     def own(self, name: str) -> dict[str, Any]:
         """Return the model's own steps and guidance, held to the knobs' limits, without loading it."""
-        file = self._folder(name) / "sampling.json"
+        file = self.folder(name) / "sampling.json"
         settings = load_json(file) if file.is_file() else {}
         values = KNOBS.resolve()
         for knob in (KNOBS["steps"], KNOBS["guidance"]):
@@ -284,7 +261,7 @@ class ZooSession:
 
     def card(self, name: str) -> str:
         """Return the model's card, Markdown as it was generated, "" where there is none."""
-        file = self._folder(name) / "README.md"
+        file = self.folder(name) / "README.md"
         return file.read_text(encoding="utf-8") if file.is_file() else ""
 
     def takes(self, prompt: str, models: Sequence[str], values: Mapping[str, Any]) -> list[Take]:
@@ -318,25 +295,16 @@ class ZooSession:
 
         model = self.load(name)
         run = sample(model, [prompt], seeds=[k["seed"]], steps=k["steps"], guidance=k["guidance"])
-        stage, spent, due, frame = f"{name}, step", 0.0, 1, model.shape[1] // 2
+        stage, pace = f"{name}, step", Pace(self._costs, name)
         for at in run:
             done = at.index + 1
-            paid = spent + self._cost.get(name, 0.0) <= BUDGET * at.seconds
-            if not (previews and paid and due <= done < at.steps):
+            if not (previews and pace.due(done, at.steps, at.seconds)):
                 yield Step(stage, done, at.steps)
                 continue
-            began = time.perf_counter()
-            picture = model.codec.decode(at.x0[:, :, frame : frame + 1], 1)[0, :, 0].cpu()
-            yield Step(stage, done, at.steps, Preview(name, done, at.steps, frame * model.frames // model.shape[1], picture))
-            cost = time.perf_counter() - began  # of decoding and of drawing
-            spent += cost
-            self._cost[name] = min(self._cost.get(name, cost), cost)
-            due = done + max(1, at.steps // PREVIEWS)
+            with pace.paid(done, at.steps):
+                yield Step(stage, done, at.steps, preview(model, at.x0, name, done, at.steps))
         began = time.perf_counter()
         clip = model.codec.decode(at.latents, model.frames)[0].cpu()
         seconds = at.seconds + time.perf_counter() - began
-        take = Take(name, prompt, k["seed"], k["steps"], k["guidance"], clip, read(clip, prompt), seconds, at.evaluations, spent)
+        take = Take(name, prompt, k["seed"], k["steps"], k["guidance"], clip, read(clip, prompt), seconds, at.evaluations, pace.spent)
         yield Step(stage, at.steps, at.steps, take)
-
-    def _folder(self, name: str) -> Path:
-        return shipped.locate(self._places[choose("model", name, self._places)])

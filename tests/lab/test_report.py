@@ -10,6 +10,7 @@ import pytest
 
 from vidistill.errors import InputError
 from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, print_report, result_rows, write_report
+from vidistill.measure import interval
 from vidistill.types import Report
 
 
@@ -158,11 +159,17 @@ def test_nan_is_never_written(tmp_path):
 def test_sets_of_pixels_stand_in_the_same_tables(tmp_path):
     report = sample()
     pixels = {"pixels": 5000, "soft_labels": 48, "labels": 24, "header": 128, "total": 5200}
-    clips = arm("clips", "method", 50.0) | {"bytes": pixels, "agreement": 91.66, "entropy": 0.5, "error": None, "psnr": None}
+    clips = arm("clips", "method", 50.0) | {
+        "bytes": pixels,
+        "agreement": interval([91.66]),
+        "entropy": interval([0.25, 0.75]),
+        "error": None,
+        "psnr": None,
+    }
     value = write_report(tmp_path, Report("toy", report.knobs, report.data, [*report.arms, clips], [], {}))
     header, rows = result_rows(value)
     assert header[-4:] == ["error", "PSNR", "teacher agrees %", "entropy"]
-    assert rows[-1][-6:] == ["5,200", "5,000", "-", "-", "91.7", "0.50"]
+    assert rows[-1][-6:] == ["5,200", "5,000", "-", "-", "92", "0.50"]
     assert rows[0][-6:] == ["95,000", "4,300", "0.0625", "28.50", "-", "-"]
     header, rows = byte_rows(value)
     assert header == ["arm", "core", "factors", "pixels", "codec", "soft labels", "labels", "header", "file"]

@@ -10,8 +10,10 @@ from vidistill.data.parse import parse
 from vidistill.data.world import FACTORS, factors, render
 from vidistill.errors import InputError
 from vidistill.lab import zoo_session
+from vidistill.lab.previews import BUDGET, Preview
 from vidistill.lab.train.captions import clip_tokenizer, t5_tokenizer, words
-from vidistill.lab.zoo_session import BUDGET, KNOBS, PROMPT, Preview, Take, ZooSession, asked, check_words, compose, named, read, vocabulary
+from vidistill.lab.zoo_session import KNOBS, PROMPT, Take, ZooSession, asked, check_words, compose, named, read
+from vidistill.sample.words import vocabulary
 
 FEW = {"steps": 3, "guidance": 2.0, "seed": 5}
 

@@ -78,13 +78,16 @@ def summarise(
     """Return one row per arm of a report.
 
     Each row has ``name``, ``accuracy`` (the interval of ``metric`` over seeds), ``against_<control>`` (the interval of the paired
-    differences), one interval per name in ``also``, the value of the first seed per name in ``first``, and the arm's ``facts``.
+    differences), one interval per name in ``also`` (None where a trial has no such number), the value of the first seed per name in
+    ``first``, and the arm's ``facts``.
     """
     against = [trial[metric] for trial in table[control]]
     rows = []
     for name, trials in table.items():
         values = [trial[metric] for trial in trials]
-        row = {"name": name, "accuracy": interval(values), f"against_{control}": paired(values, against)}
-        row |= {other: interval([trial[other] for trial in trials]) for other in also}
+        row: dict[str, Any] = {"name": name, "accuracy": interval(values), f"against_{control}": paired(values, against)}
+        for other in also:
+            found = [trial[other] for trial in trials]
+            row[other] = None if None in found else interval(found)
         rows.append(row | {part: trials[0][part] for part in first} | dict((facts or {}).get(name, {})))
     return rows

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vidistill import __version__
 from vidistill.codec import encode_store
@@ -29,10 +30,11 @@ from vidistill.guide import KNOBS as PULL_KNOBS
 from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
-from vidistill.papers.sets import WHOLE, judge, real_clips, teacher_of, whole
+from vidistill.measure.guided import signs
+from vidistill.papers.sets import SHOWN, WHOLE, judge, real_clips, teacher_of, whole
 from vidistill.rng import stream_seed
 from vidistill.sample import KNOBS as SAMPLER_KNOBS
-from vidistill.sample import Job, collect, collected, load_denoiser
+from vidistill.sample import Job, collect, collected, load_denoiser, sampling_of, told_words
 from vidistill.schedule import Interval
 from vidistill.select import check_k, select
 from vidistill.select.centres import class_centres
@@ -62,7 +64,6 @@ KNOBS = Knobs(
     Knob("prompt", "{class}", "prompt of a class, its name split into words", source="MGD3: the bare class name", group="sampler"),
     *PULL_KNOBS,
     *CENTRE_KNOBS,
-    Knob("instances", 5, "instances per class", low=1, high=1000, symbol="IPC", source="paper: 1, 5, 10, 20", group="instances"),
     *SOFT_KNOBS,
     *STUDENT_KNOBS,
     Knob("arms", "all", "all, or a comma list of: " + " ".join(ARMS), source="controls come with the method", group="controls"),
@@ -84,47 +85,46 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     names, interval = pick_arms(k["arms"], ARMS, always=("method", "random")), Interval(k["t_high"], k["t_low"])
     check_videos(k["videos"], k["frames"])
     check_k(k["instances"], [sum(item.label == c for item in videos.train) for c in range(len(videos.classes))], videos.classes)
+    prompts = [k["prompt"].replace("{class}", spoken(name)) for name in videos.classes]
     now, classes = ensure_folder(out / "parts") / "now.safetensors", list(videos.classes)  # the file of the trial that runs
-    # 1. The model, and real clips x as students see them and as it does.
-    own = {"frames": k["frames"], "steps": k["sampling_steps"] or None, "guidance": k["guidance"] or None}
-    model = load_denoiser(k["model"], device=device, dtype="bf16" if device.startswith("cuda") else "fp32", **own)
+    model = load_denoiser(k["model"], device=device, **sampling_of(k))  # 1. the model; real clips as students and as it sees them
     train, test = (real_clips(k, videos, side, seed, progress) for side in ("train", "test"))
     native = real_clips(k | {"size": model.size}, videos, "train", seed, progress)
     z = encode_store(model.codec, native, progress=progress)
-    # 2. m_k: k-means on the latents of each class.
-    centres = cache(lambda count: class_centres(z, k=count, kind=k["centre"], seed=seed))
+    centres = cache(lambda count: class_centres(z, k=count, kind=k["centre"], seed=seed))  # 2. m_k: k-means, class by class
     teacher = cache(lambda: teacher_of(k, train, seed=seed, device=device, progress=progress))
     origin = {"clips": [native.key, model.codec.fingerprint], "seed": seed}
 
-    def generate(arm: dict[str, Any], seed: int) -> list[list[Path]]:
+    def generate(arm: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
         # 3. U IPC videos of each class, the j-th pulled to centre j mod K; batches run over classes, every clip is kept in a file.
         count = arm["videos"] * k["instances"]
-        m, prompts = centres(count), [k["prompt"].replace("{class}", spoken(name)) for name in classes]
-        rows = [(c, j, m.of(c, j)) for c in range(len(classes)) for j in range(count)]
+        rows = [(c, j, centres(count).of(c, j)) for c in range(len(classes)) for j in range(count)]
+        m, own = centres(count).z, torch.tensor([i for _, _, i in rows])
         pulled = origin | {"centres": count} | {name: arm[name] for name in PULL} if arm["strength"] else {}
         jobs = [Job(prompts[c], stream_seed(seed, "video", c, j) % 2**31, pulled and pulled | {"centre": i}) for c, j, i in rows]
-        pull = lambda at: (Pull(m.z[[rows[i][2] for i in at]], arm["strength"], arm["weight"], arm["decay"], interval),)  # noqa: E731
-        files = collect(model, jobs, out / "videos", operators=pull, batch=k["sampling_batch"], progress=progress, eta=k["eta"])
-        return [files[c * count : (c + 1) * count] for c in range(len(classes))]
+        pull = lambda at: [Pull(m[own[at]], arm["strength"], arm["weight"], arm["decay"], interval)]  # noqa: E731
+        files = collect(model, jobs, out / "videos", operators=pull, batch=k["sampling_batch"], eta=k["eta"], progress=progress)
+        return collected(files), own
 
     def make(arm: dict[str, Any], seed: int, path: Path) -> dict[str, Any]:
-        labels = torch.arange(len(classes)).repeat_interleave(k["instances"])
-        clips, told, where = (list[torch.Tensor]() for _ in range(3))
+        clips, told, where = (list[Tensor]() for _ in range(3))
         if arm["source"]:
             picked = select(z, selector=arm["source"], k=k["instances"], seed=seed).index
-            clips, labels = [train.batch(picked)], z.labels[picked]
+            clips, labels, signed = [train.batch(picked)], z.labels[picked], signs(z.z[picked], z.labels[picked], z.z, z.labels)
         else:
-            for files in generate(arm, seed):  # 4. MVIC: T/U frames of each of U videos make an instance
-                seen = resized(model.codec.decode(collected(files), k["frames"], size=model.size), k["size"])
+            (x, own), m = generate(arm, seed), centres(arm["videos"] * k["instances"])
+            for part in x.chunk(len(classes)):  # 4. MVIC: T/U frames of each of U videos make an instance
+                seen = resized(model.codec.decode(part, k["frames"], size=model.size), k["size"])
                 instances, source = compose(seen, k["instances"], k["policy"], seed)
                 clips, where = [*clips, instances], [*where, source]
                 if arm["soft"] and k["labelled"] == "videos":
                     told.append(teacher()(seen)[members(k["instances"], arm["videos"])].mean(1))
+            labels, signed = torch.arange(len(classes)).repeat_interleave(k["instances"]), signs(x, m.labels[own], z.z, z.labels, own, m)
         video = torch.cat(clips)
         soft = torch.cat(told) if told else teacher()(video) if arm["soft"] else None  # 5. soft labels: the teacher's logits
         meta = {name: arm[name] for name in (*PULL, "model", "prompt")}
         size = save_clips(path, video, labels, classes, soft=soft, source=torch.cat(where) if where else None, meta=meta)
-        return {"bytes": size, "clips": len(labels), "video": video, "labels": labels, "soft": soft}
+        return {"bytes": size, "clips": len(labels), "video": video, "labels": labels, "soft": soft} | signed
 
     knobs = {name: {"source": ""} | k | ARMS[name][1] for name in names}
     if int(os.environ.get("RANK", 0)):  # one GPU of several makes its share of the clips; the first process judges them
@@ -142,9 +142,9 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     keys = {name: [inputs, arm | {"arms": "", "seeds": 0, "sampling_batch": 0}] for name, arm in knobs.items()}
     table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), now.parent, progress, optional=("latents",))
     now.unlink(missing_ok=True)
-    shown, facts = ("bytes", "clips", "agreement", "entropy"), {name: {"role": ARMS[name][0]} for name in table}
-    arms = summarise(table, control="random", also=("top5", "mean_class"), first=shown, facts=facts)
+    facts = {name: {"role": role} for name, (role, _) in ARMS.items()}
+    arms = summarise(table, control="random", also=SHOWN, first=("bytes", "clips"), facts=facts)
     found = centres(k["videos"] * k["instances"])
-    notes = [interval.told(model.grid(model.steps)), found.told(), *notes]
+    notes = [interval.told(model.grid(model.steps)), found.told(), *told_words(model, prompts), *notes]
     frames = share_of_frames(videos, train, len(classes) * k["instances"] * k["frames"])
     return Report("gvd", k, describe(videos, train, test), arms, notes, {"centres": found.table(classes), "frames": frames})

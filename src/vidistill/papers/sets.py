@@ -22,6 +22,9 @@ from vidistill.types import Latents, Progress, silent
 TRAIN = ("student", "width", "protocol", "steps", "batch")
 """The knobs that say how a student is trained."""
 
+SHOWN = ("top5", "mean_class", "agreement", "entropy", "pace", "diversity", "gap", "hits")
+"""What is told of an arm beside its accuracy, each with its interval over seeds."""
+
 WHOLE = ("all", "latents")
 LATENTS = {"decomposition": "st-hosvd", "rank_ratio": 1.0, "core_dtype": "int8"}
 
@@ -84,7 +87,7 @@ def whole(source: str, path: Path, train: ClipStore, z: Latents, codec: Codec, l
     Raises:
         InputError: not even the smallest ranks fit.
     """
-    made: dict[str, Any] = {"bytes": None, "clips": len(train), "video": train, "labels": train.labels, "soft": None}
+    made: dict[str, Any] = dict.fromkeys(SHOWN) | {"bytes": None, "clips": len(train), "video": train, "labels": train.labels, "soft": None}
     if source == "all":
         return made
     packed, record = pack(codec, "decoder", "int8")

@@ -2,10 +2,11 @@
 
 from vidistill.sample.collect import Job, collect, collected
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
-from vidistill.sample.knobs import KNOBS
+from vidistill.sample.knobs import KNOBS, sampling_of
 from vidistill.sample.load import load_denoiser
 from vidistill.sample.sampler import Step, fits, generate, sample
 from vidistill.sample.tape import Tape, fork, load_tape, record
+from vidistill.sample.words import told_words
 
 __all__ = [
     "KNOBS",
@@ -25,4 +26,6 @@ __all__ = [
     "load_tape",
     "record",
     "sample",
+    "sampling_of",
+    "told_words",
 ]

@@ -40,7 +40,7 @@ FILES = ["model_index.json", "sampling.json", "*/*.json", "*/*.safetensors", "*/
 
 
 def load_denoiser(
-    name: str | Path, *, device: str | torch.device = "cpu", dtype: str = "fp32", memory: Sequence[str] = (), **sampling: float | None
+    name: str | Path, *, device: str | torch.device = "cpu", dtype: str = "auto", memory: Sequence[str] = (), **sampling: float | None
 ) -> Denoiser:
     """Load a pipeline; only safetensors and JSON weights are read, and every weight must be there.
 
@@ -49,7 +49,7 @@ def load_denoiser(
     Args:
         name: a model of the zoo; a folder as ``save_pretrained`` of a pipeline of ``FAMILIES`` writes it, with the autoencoder in ``vae/``;
             or its hub id.
-        device, dtype: of the networks; ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        device, dtype: of the networks; ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``, bf16 on a GPU and else fp32.
         memory: some of ``MEMORY``.
         sampling: ``steps``, ``guidance``, ``frames``, ``size`` instead of the folder's own; None leaves them.
 
@@ -59,6 +59,8 @@ def load_denoiser(
     import diffusers
     import transformers
 
+    if dtype == "auto":
+        dtype = "bf16" if torch.device(device).type == "cuda" else "fp32"
     torch_dtype = DTYPES[choose("dtype", dtype, DTYPES)]
     for way in memory:
         choose("memory option", way, MEMORY)
