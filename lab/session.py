@@ -6,7 +6,7 @@ Pixels are uint8 ``[B, 3, T, H, W]``, latents float32 ``[B, C, T, H, W]``.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from vidistill.compress import compress, save_distilled, spectrum
 from vidistill.data import open_videos, prepare_clips
 from vidistill.data.world import factors, render
 from vidistill.files import digest
+from vidistill.lab.memory import Memory
 from vidistill.lab.steps import Step
 from vidistill.measure import psnr
 from vidistill.select import Selection, select
@@ -33,7 +34,6 @@ MOTIONS = ("slide", "bounce", "orbit", "spin", "pulse", "zigzag")
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Rank ratios of the trade-off curve: the paper's sweep."""
 CURVES = {"HOSVD int8": ("st-hosvd", "int8"), "HOSVD fp32": ("st-hosvd", "fp32"), "SVD int8": ("svd", "int8")}
-REMEMBER = 200  # answers kept, so that a knob that is turned back costs nothing
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Session:
         protocol = clips.protocol.as_dict()
         self.fixed = {"codec": codec.id, "latent": "mode"} | {name: protocol[name] for name in ("frames", "gap", "size", "crop")}
         self.captions = getattr(clips, "captions", latents.names)
-        self._answers: dict[Hashable, Any] = {}
+        self._memory = Memory()
 
     @classmethod
     def world(
@@ -219,7 +219,7 @@ class Session:
         place = int((chosen == shown).nonzero()[0])
         z = self.latents.z[chosen]
         filmed = self.clips.batch([shown])
-        alone = self._answer(("alone", shown), lambda: self.codec.decode(self.latents.z[[shown]], self.latents.frames).cpu())
+        alone = self._memory.get(("alone", shown), lambda: self.codec.decode(self.latents.z[[shown]], self.latents.frames).cpu())
         back = self._decoder(k).decode(packed.reconstruct()[[place]], self.latents.frames).cpu()
         look = Look(
             values=k,
@@ -230,7 +230,7 @@ class Session:
             error=float(packed.error(z)),
             bytes=size,
             pixels=len(chosen) * filmed[0].numel(),
-            energy=self._answer(("energy", tuple(chosen.tolist())), lambda: spectrum(z)),
+            energy=self._memory.get(("energy", tuple(chosen.tolist())), lambda: spectrum(z)),
             ranks=_ranks(packed.ranks, k["decomposition"]),
             kernel=_means(selected.diagnostics),
         )
@@ -242,31 +242,24 @@ class Session:
         """Write the distilled set that ``values`` describe; return its exact bytes by part."""
         return self._write(Path(path), {**values, **self.fixed}, self._selected(values, seed).index, seed)
 
-    def _answer(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self._answers:
-            while len(self._answers) >= REMEMBER:
-                self._answers.pop(next(iter(self._answers)))
-            self._answers[key] = make()
-        return self._answers[key]
-
     def _selected(self, k: Mapping[str, Any], seed: int) -> Selection:
         arguments = {name: k[name] for name in ("selector", "kernel", "bandwidth")} | {"k": k["instances"], "seed": seed}
-        return self._answer(("select", *arguments.values()), lambda: select(self.latents, **arguments))
+        return self._memory.get(("select", *arguments.values()), lambda: select(self.latents, **arguments))
 
     def _compressed(self, k: Mapping[str, Any], chosen: Tensor) -> Any:
         arguments = {name: k[name] for name in ("decomposition", "rank_ratio", "basis", "core_dtype")}
         arguments |= {"reading": k["reading"], "budget": k["budget_kib"] * 1024 or None}
         labels = self.latents.labels[chosen]
         key = ("compress", tuple(chosen.tolist()), *arguments.values())
-        return self._answer(key, lambda: compress(self.latents.z[chosen], labels, **arguments))
+        return self._memory.get(key, lambda: compress(self.latents.z[chosen], labels, **arguments))
 
     def _packed(self, k: Mapping[str, Any]) -> Any:
         part, dtype = k["codec_part"], k["codec_dtype"]
-        return self._answer(("pack", part, dtype), lambda: pack(self.codec, part, dtype))
+        return self._memory.get(("pack", part, dtype), lambda: pack(self.codec, part, dtype))
 
     def _decoder(self, k: Mapping[str, Any]) -> Codec:
         tensors, record = self._packed(k)
-        return self._answer(("decoder", k["codec_part"], k["codec_dtype"]), lambda: unpack(tensors, record, device=self.codec.device))
+        return self._memory.get(("decoder", k["codec_part"], k["codec_dtype"]), lambda: unpack(tensors, record, device=self.codec.device))
 
     def _stored(self, k: Mapping[str, Any], chosen: Tensor, seed: int) -> dict[str, int]:
         """Exact bytes: the file is written, and measured."""
@@ -275,7 +268,7 @@ class Session:
             with tempfile.TemporaryDirectory() as folder:
                 return self._write(Path(folder) / "distilled.safetensors", k, chosen, seed)
 
-        return self._answer(("store", seed, tuple(chosen.tolist()), *(k[name] for name in sorted(k))), measure)
+        return self._memory.get(("store", seed, tuple(chosen.tolist()), *(k[name] for name in sorted(k))), measure)
 
     def _write(self, path: Path, k: Mapping[str, Any], chosen: Tensor, seed: int) -> dict[str, int]:
         tensors, record = self._packed(k)
@@ -303,8 +296,8 @@ class Session:
     def _curves(self, chosen: Tensor) -> Generator[Step, None, dict[str, list[tuple[int, float]]]]:
         """Yield a step per point, return the curves."""
         key, z, labels = ("curves", tuple(chosen.tolist())), self.latents.z[chosen], self.latents.labels[chosen]
-        if key in self._answers:
-            return self._answers[key]
+        if (known := self._memory.known(key)) is not None:
+            return known
         curves: dict[str, list[tuple[int, float]]] = {}
         total = len(CURVES) * len(SWEEP)
         for name, (decomposition, dtype) in CURVES.items():
@@ -313,7 +306,7 @@ class Session:
                 yield Step("trade-off", sum(map(len, curves.values())), total)
                 point = compress(z, labels, decomposition=decomposition, rank_ratio=r, core_dtype=dtype)
                 curves[name].append((sum(point.bytes.values()), float(point.error(z))))
-        return self._answer(key, lambda: curves)
+        return self._memory.get(key, lambda: curves)
 
 
 def _means(found: Mapping[str, Any] | None) -> dict[str, Any]:
