@@ -46,13 +46,7 @@ def numbers_html(look: Look) -> str:
         ("bytes", style.size(look.bytes["total"]), "stored, one file", f"{look.bytes['total']:,} bytes"),
         ("clip-bytes", style.size((look.bytes["core"] + look.bytes["factors"]) / len(look.chosen)), "for each clip", "cores and factors"),
     )
-    cells = "".join(
-        f'<div style="flex:1 1 118px;background:{style.GROUND};border-radius:8px;padding:8px 10px">'
-        f'<div style="font-size:11.5px;color:{style.MUTED}">{what}</div>'
-        f'<div id="{key}" style="font-size:20px;font-weight:700;white-space:nowrap">{value}</div>'
-        f'<div style="font-size:11.5px;color:{style.MUTED}">{under}</div></div>'
-        for key, value, what, under in tiles
-    )
+    cells = "".join(style.tile(*tile) for tile in tiles)
     return f'<div role="status" aria-live="polite" style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div>'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import panel as pn
@@ -47,9 +48,24 @@ BOARD = """
 """
 
 
-def text(html: str = "", **params: Any) -> pn.pane.HTML:
-    """Return a text pane in the house font."""
-    return pn.pane.HTML(html, stylesheets=[TEXT], **{"sizing_mode": "stretch_width", "margin": 0, **params})
+def text(words: str = "", **params: Any) -> pn.pane.HTML:
+    """Return a text pane, HTML, in the house font."""
+    return pn.pane.HTML(words, stylesheets=[TEXT], **{"sizing_mode": "stretch_width", "margin": 0, **params})
+
+
+def alert(words: str) -> str:
+    """Return a line that says what is wrong, marked by a bar at its left."""
+    looks = f"border-left:4px solid {VERMILLION};padding-left:8px;margin-bottom:8px"
+    return f'<div role="alert" style="{looks}">{html.escape(words)}</div>'
+
+
+def tile(key: str, value: str, what: str, under: str) -> str:
+    """Return a number on a grey tile: what it is above it, what it is measured against below; ``key`` is its id."""
+    small = f"font-size:11.5px;color:{MUTED}"
+    return (
+        f'<div style="flex:1 1 118px;background:{GROUND};border-radius:8px;padding:8px 10px"><div style="{small}">{what}</div>'
+        f'<div id="{key}" style="font-size:20px;font-weight:700;white-space:nowrap">{value}</div><div style="{small}">{under}</div></div>'
+    )
 
 
 def heading(title: str, note: str = "") -> pn.pane.HTML:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import panel as pn
 
 from vidistill.data.world import FACTORS, MOTIONS
 from vidistill.errors import InputError
-from vidistill.lab.zoo_session import KNOBS, Preview, Reading, Take, ZooSession, asked, compose
+from vidistill.lab.previews import Preview
+from vidistill.lab.zoo_session import KNOBS, Reading, Take, ZooSession, asked, compose
 from vidistill.widgets import style
 from vidistill.widgets.knob_panel import OWN, KnobPanel
-from vidistill.widgets.player import Player, data_uri, png
+from vidistill.widgets.player import Player
 from vidistill.widgets.run_bar import RunBar
+from vidistill.widgets.strip import Strip
 
 UNSAID, NONE = "(not said)", "(none)"
 WIDTH = 400  # pixels of the screen that a clip is shown on, at most
@@ -90,23 +92,6 @@ def clips_of(takes: Sequence[Take]) -> dict[str, Any]:
     return {take.model: take.clip for take in takes}
 
 
-def strip_html(previews: Mapping[str, Sequence[tuple[Preview, str]]]) -> str:
-    """Return the previews of each model as a row of pictures, in the order they came; each comes with its data URI."""
-    rows = []
-    for name, shown in previews.items():
-        pictures = "".join(
-            f'<figure style="margin:0;text-align:center;font-size:11.5px;color:{style.MUTED}"><img src="{uri}" width="72" height="72" '
-            f'style="display:block;border-radius:4px" alt="{html.escape(name)}, frame {p.frame + 1} as predicted after step {p.step} of '
-            f'{p.steps}"><figcaption>step {p.step}</figcaption></figure>'
-            for p, uri in shown
-        )
-        rows.append(
-            f'<div style="font-weight:600">{html.escape(name)}</div>'
-            f'<div style="display:flex;flex-wrap:wrap;gap:6px;min-height:90px;margin-bottom:4px">{pictures or "run to see it"}</div>'
-        )
-    return "".join(rows)
-
-
 def static_views(takes: Sequence[Take]) -> list[Any]:
     """Return the views of clips for a run without a screen: one film as animated PNG, and the table of readings."""
     from IPython.display import HTML, Image
@@ -131,7 +116,6 @@ class ZooBench(pn.viewable.Viewer):
         first = takes[0]
         self._session = session
         self._takes = list(takes)
-        self._previews: dict[str, list[tuple[Preview, str]]] = {}
         self._quiet = False
         self.prompt = pn.widgets.TextInput(name="prompt", value=first.prompt, **wide)
         self.words = {
@@ -154,7 +138,7 @@ class ZooBench(pn.viewable.Viewer):
         self._screen = pn.Column(self.player, sizing_mode="stretch_width", margin=0)
         self._hint = style.text("")
         self._made, self._table = style.text(margin=(6, 0, 0, 0)), style.text()
-        self._strip = style.text(strip_html({first.model: []}))
+        self.strip = Strip([first.model])
         self._card = pn.pane.Markdown("", renderer_options={"html": False}, sizing_mode="stretch_width", margin=0, stylesheets=[PROSE])
         self._expander = pn.Card(
             self._card, title="", collapsed=True, stylesheets=[EXPANDER], sizing_mode="stretch_width", margin=0, hide_header=False
@@ -180,19 +164,16 @@ class ZooBench(pn.viewable.Viewer):
         """Make the clips that the page asks for; a run under way is superseded."""
         picked = [self.model.value, *([self.other.value] if self.other.value not in (NONE, self.model.value) else [])]
         prompt, values = self.prompt.value, {**self.panel.values, "seed": self.panel.seed}
-        self._takes, self._previews, self._hint.object = [], {name: [] for name in picked}, ""
+        self._takes, self._hint.object = [], ""
+        self.strip.begin(picked)
         await self.bar.run(lambda: self._session.steps(prompt, picked, values), self._show)
 
     def _show(self, result: Preview | Take) -> None:
         if isinstance(result, Preview):
-            from PIL import Image
-
-            picture = Image.fromarray(result.picture.permute(1, 2, 0).numpy())
-            self._previews[result.model].append((result, data_uri("image/png", png(picture))))
+            self.strip.add(result)
         else:
             self._takes.append(result)
             self.draw(self._takes)
-        self._strip.object = strip_html(self._previews)
 
     def _chosen(self, event: Any) -> None:
         if not self._quiet:
@@ -206,8 +187,7 @@ class ZooBench(pn.viewable.Viewer):
         except InputError as error:
             line = str(error)
         if not self.bar.running and (not line or self.bar.failed != line):  # a run says it itself
-            looks = f"border-left:4px solid {style.VERMILLION};padding-left:8px;margin-bottom:8px"
-            self._hint.object = f'<div role="alert" style="{looks}">{html.escape(line)}</div>' if line else ""
+            self._hint.object = style.alert(line) if line else ""
 
     def _picked(self, event: Any) -> None:
         if self.panel.preset.value != OWN:  # knobs that nobody turned follow the model
@@ -231,7 +211,7 @@ class ZooBench(pn.viewable.Viewer):
         left = style.card("Model and knobs", self.model, self.other, self.panel)
         centre = [
             style.card("The clip", self._screen, self._made),
-            style.card("As it forms", self._strip, note="one frame of the clean clip that the model predicts after a step"),
+            style.card("As it forms", self.strip, note="one frame of the clean clip that the model predicts after a step"),
         ]
         right = [
             style.card("What is in it", self._table, note="read from the pixels by the exact parser, beside what the prompt asks"),

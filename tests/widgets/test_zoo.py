@@ -117,8 +117,8 @@ def test_a_run_shows_what_the_bench_makes_beside_the_other_model(bench, session)
     assert "a purple cross orbiting" in bench._made.object
     assert 'scope="col"' in bench._table.object
     assert bench._table.object.count("data-mark") == 10
-    assert "as predicted after step 1 of 4" in bench._strip.object
-    assert len([name for name in ("dit", "unet") if f">{name}</div>" in bench._strip.object]) == 2
+    assert "as predicted after step 1 of 4" in bench.strip._pane.object
+    assert len([name for name in ("dit", "unet") if f">{name}</div>" in bench.strip._pane.object]) == 2
 
 
 def test_cancel_keeps_what_was_formed_and_the_last_clip(bench):
@@ -128,15 +128,15 @@ def test_cancel_keeps_what_was_formed_and_the_last_clip(bench):
 
     async def play():
         run = asyncio.create_task(bench.run())
-        while not bench._previews.get("unet"):
+        while not bench.strip.shown("unet"):
             await asyncio.sleep(0.005)
         bench.bar.cancel_button.clicks += 1
         await run
 
     asyncio.run(play())
     assert "cancelled" in bench.bar._words.object
-    assert 1 <= len(bench._previews["unet"]) < 4
-    assert "unet, frame 9 as predicted after step" in bench._strip.object
+    assert 1 <= bench.strip.shown("unet") < 4
+    assert "unet, frame 9 as predicted after step" in bench.strip._pane.object
     assert bench.player._screen.object == film
     assert bench._takes == []
 

@@ -3,6 +3,7 @@
 from vidistill.measure.accuracy import accuracy
 from vidistill.measure.generated import coverage, drift, fidelity, nearest, spread
 from vidistill.measure.intervals import interval, paired
+from vidistill.measure.ranking import lrs
 from vidistill.measure.reconstruction import mean_psnr, psnr, relative_error
 from vidistill.measure.trials import pick_arms, run_trials, summarise
 
@@ -12,6 +13,7 @@ __all__ = [
     "drift",
     "fidelity",
     "interval",
+    "lrs",
     "mean_psnr",
     "nearest",
     "paired",

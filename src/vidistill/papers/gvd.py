@@ -31,7 +31,7 @@ from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
 from vidistill.measure.guided import signs
-from vidistill.papers.sets import SHOWN, WHOLE, judge, real_clips, teacher_of, whole
+from vidistill.papers.sets import SHOWN, WHOLE, decides, judge, real_clips, teacher_of, whole
 from vidistill.rng import stream_seed
 from vidistill.sample import KNOBS as SAMPLER_KNOBS
 from vidistill.sample import Job, collect, collected, load_denoiser, sampling_of, told_words
@@ -139,7 +139,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         return made | judge(arm, made.pop("video"), made.pop("labels"), test, made.pop("soft"), seed=seed, device=device, progress=alive)
 
     inputs = [train.key, native.key, test.key, model.fingerprint, model.codec.fingerprint, device, __version__]
-    keys = {name: [inputs, arm | {"arms": "", "seeds": 0, "sampling_batch": 0}] for name, arm in knobs.items()}
+    keys = {name: [inputs, decides(arm, KNOBS), limit * (arm["source"] == "latents")] for name, arm in knobs.items()}
     table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), now.parent, progress, optional=("latents",))
     now.unlink(missing_ok=True)
     facts = {name: {"role": role} for name, (role, _) in ARMS.items()}

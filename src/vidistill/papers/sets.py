@@ -14,6 +14,7 @@ from torch import Tensor
 from vidistill.codec import Codec, pack, unpack
 from vidistill.compress import load_distilled, save_within
 from vidistill.data import ClipStore, VideoSet, prepare_clips, protocol_of, resized
+from vidistill.knobs import Knobs
 from vidistill.measure import accuracy
 from vidistill.measure.teacher import load_teacher
 from vidistill.student import Soft, predict, train_student
@@ -27,6 +28,16 @@ SHOWN = ("top5", "mean_class", "agreement", "entropy", "pace", "diversity", "gap
 
 WHOLE = ("all", "latents")
 LATENTS = {"decomposition": "st-hosvd", "rank_ratio": 1.0, "core_dtype": "int8"}
+
+
+def decides(arm: Mapping[str, Any], knobs: Knobs) -> dict[str, Any]:
+    """Return the knobs that decide an arm's result: real clips know of no sampler, and without a pull its shape does not matter."""
+    idle = {"arms", "seeds", "sampling_batch"}
+    if arm["source"]:
+        idle |= {name for name, knob in knobs.items() if knob.group in ("sampler", "pull")} | {"videos", "policy", "labelled"}
+    elif not arm["strength"]:
+        idle |= {name for name, knob in knobs.items() if knob.group == "pull"} - {"centre"}  # which the hits are counted by
+    return {name: value for name, value in arm.items() if name not in idle}
 
 
 def real_clips(k: Mapping[str, Any], videos: VideoSet, side: str, seed: int, progress: Progress = silent) -> ClipStore:

@@ -1,0 +1,436 @@
+"""GVD without a screen: one clip of a class pulled to a centre of its real clips, beside its unguided twin from the same noise.
+
+    x0' = x0 + lambda s_t w_f (m - x0)
+
+The twin depends on neither lambda nor the rest of the pull: it is sampled once and kept, and a guided clip is sampled from the first step
+that is pulled. Both run in step, each as one clip alone, so what is remembered is what would be sampled again, bit for bit.
+
+Shapes: N steps, T frames; clips uint8 ``[3, T, H, W]``, latents float32 ``[1, C, T, h, w]``. Distances are root mean squares of latents.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vidistill.codec import encode_store
+from vidistill.data import spoken
+from vidistill.data.world import MOTIONS
+from vidistill.errors import choose
+from vidistill.files import load_json
+from vidistill.guide import Pull
+from vidistill.knobs import Knob, Knobs
+from vidistill.lab.memory import Memory
+from vidistill.lab.presets import load_presets
+from vidistill.lab.previews import PREVIEWS, Pace, Preview, preview
+from vidistill.lab.session import WorldClips
+from vidistill.lab.steps import Step
+from vidistill.lab.zoo_session import Reading, ZooSession, read
+from vidistill.measure.generated import nearest
+from vidistill.measure.guided import way
+from vidistill.papers.gvd import KNOBS as PAPER
+from vidistill.sample.load import FAMILIES
+from vidistill.schedule import Interval, Time, frame_weights, pull_weight
+from vidistill.select.centres import STILL, Centres, class_centres, motion
+from vidistill.types import Latents
+
+if TYPE_CHECKING:
+    from vidistill.sample import Denoiser
+    from vidistill.sample import Step as Sampled
+
+PULL = ("strength", "weight", "decay", "t_high", "t_low", "centre")
+SAMPLER = ("sampling_steps", "guidance", "eta")
+
+KNOBS = Knobs(
+    "gvd",
+    *(PAPER[name] for name in PULL),
+    Knob("centres", 8, "centres of the class", low=1, high=100, symbol="K", source="GVD: min(U IPC, clips of the class)", group="pull"),
+    Knob("pick", 1, "the centre that pulls", low=1, high=100, symbol="k", source="GVD: the videos of a class take turns", group="pull"),
+    *(PAPER[name] for name in SAMPLER),
+)
+"""The paper's knobs that show in one clip, and two for what its rule ``K = min(U IPC, n_c)``, ``k = j mod K`` gives."""
+
+PRESETS = ("paper", "mgd3", "ours")
+TWIN, GUIDED, CENTRE = "unguided twin", "guided", "centre"
+
+SLIGHT = 0.05
+"""Pull below which guidance is called without effect."""
+
+FARTHER, FAINT, LOUD = 1.25, 0.8, 1.25
+"""Off the data: so much farther from every real clip than the twin, or a norm below or above these shares of the twin's and of the
+centre's clips'."""
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Return the paper's presets as far as one clip shows them; their ``centres`` are U IPC of that preset, before a class caps them."""
+    found = {}
+    for name, written in load_presets("gvd").items():
+        if name in PRESETS:
+            whole = PAPER.resolve({knob: value for knob, value in written.items() if knob != "about"})
+            count = min(whole["videos"] * whole["instances"], int(KNOBS["centres"].high or 0))
+            found[name] = {"about": written["about"], "centres": count} | {knob: whole[knob] for knob in (*PULL, *SAMPLER)}
+    return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """A guided clip, its twin and its centre.
+
+    Attributes:
+        label, prompt, model, seed: of what.
+        values: the knobs, as used.
+        clips: ``TWIN``, ``GUIDED``, ``CENTRE`` -> the clip.
+        pictures: uint8 ``[K, 3, H, W]``, the middle frame of each centre of the class.
+        sizes: clips of each centre's cluster.
+        motions, norms: of each centre, as shares of its clips'.
+        centres: what the centres move like, in words.
+        times: timestep of each step.
+        rates: ``lambda s_t`` of each step, 0 where it is not guided.
+        decay: ``w_f`` of each frame.
+        gone: share of the way from the twin to the centre that each frame has gone in the end, along the straight line.
+        force: ``[N][T]``, root mean square of the pull's change of the clean clip.
+        paths: ``TWIN``, ``GUIDED`` -> distance of the predicted clean clip to the centre after each step.
+        numbers: ``distance`` to the centre, ``motion`` and ``norm`` as shares of the real clips', ``nearest``: distance to the nearest real
+            clip, of each of ``clips``; and of ``real`` clips, where that is a number.
+        readings: name -> the motion that the exact parser reads.
+        pull: ``1 - |x - m| / |x0 - m|``, x0 the twin.
+        way: share of the way to the centre, along the straight line; above 1 is beyond it.
+        guided: how many steps are guided, in words.
+        seconds: sampling and decoding.
+        evaluations: of the network.
+        remembered: whether the twin was known.
+        alarms: failure -> what is seen, and what may help.
+        formed: ``TWIN``, ``GUIDED`` -> previews on the way; empty until they are made.
+    """
+
+    label: str
+    prompt: str
+    model: str
+    seed: int
+    values: dict[str, Any]
+    clips: dict[str, Tensor]
+    pictures: Tensor
+    sizes: list[int]
+    motions: list[float]
+    norms: list[float]
+    centres: str
+    times: list[float]
+    rates: list[float]
+    decay: list[float]
+    gone: list[float]
+    force: list[list[float]]
+    paths: dict[str, list[float]]
+    numbers: dict[str, dict[str, float]]
+    readings: dict[str, str]
+    pull: float
+    way: float
+    guided: str
+    seconds: float
+    evaluations: int
+    remembered: bool
+    alarms: dict[str, str] = field(default_factory=dict)
+    formed: dict[str, list[Preview]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the pixels, JSON-ready."""
+        return {name: value for name, value in vars(self).items() if name not in ("clips", "pictures", "formed")}
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real clips of one class.
+
+    Attributes:
+        z: their latents. motion: their mean energy of change. norm: the median of their norms. nearest: the median distance of one to the
+            nearest other.
+    """
+
+    z: Latents
+    motion: float
+    norm: float
+    nearest: float
+
+
+class Twin:
+    """A clip without pull: the sampler's steps, and the previews that were asked for."""
+
+    def __init__(self) -> None:
+        self.steps: list[Sampled] = []
+        self.previews: dict[int, Preview] = {}
+
+
+class Run:
+    """A guided clip while it is sampled, step by step with its twin.
+
+    Args:
+        label, prompt, model, seed, k: of what; the knobs as used.
+        net: the model.
+        found: the centres of the class.
+        known: the twin, when it was sampled before.
+    """
+
+    def __init__(
+        self, label: str, prompt: str, model: str, seed: int, k: dict[str, Any], net: Denoiser, found: Centres, known: Twin | None
+    ) -> None:
+        self.label, self.prompt, self.model, self.seed, self.k, self.net, self.found = label, prompt, model, seed, k, net, found
+        self.twin, self.known = known or Twin(), known is not None
+        self.interval, self.grid = Interval(k["t_high"], k["t_low"]), net.grid(k["sampling_steps"])
+        self.rates = [self._rate(now, after) for now, after in self.grid]
+        self.pull = Pull(found.z[[k["pick"] - 1]], k["strength"], k["weight"], k["decay"], self.interval)
+        self.guided: list[Sampled] = []
+        self._previews: dict[int, Preview] = {}
+
+    def _rate(self, now: Time, after: Time) -> float:
+        return self.k["strength"] * pull_weight(self.k["weight"], now, after, self.k["eta"]) if self.interval.holds(now.t) else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What was spent on sampling so far."""
+        plain, pulled = self.twin.steps[len(self.guided) - 1], self.guided[-1]
+        return (0.0 if self.known else plain.seconds) + (0.0 if pulled is plain else pulled.seconds)
+
+    def preview(self, done: int) -> tuple[Preview, Preview]:
+        """Return a frame of the twin and of the guided clip after a step."""
+        steps, plain, pulled = self.k["sampling_steps"], self.twin.steps[done - 1], self.guided[done - 1]
+        if done not in self.twin.previews:
+            self.twin.previews[done] = preview(self.net, plain.x0, TWIN, done, steps)
+        if done not in self._previews:
+            same = replace(self.twin.previews[done], name=GUIDED)
+            self._previews[done] = same if pulled is plain else preview(self.net, pulled.x0, GUIDED, done, steps)
+        return self.twin.previews[done], self._previews[done]
+
+
+class GvdSession:
+    """Models, real clips of Motion World and their centres, and the answers to every setting of the knobs that follow.
+
+    Args:
+        models: name -> zoo name or folder; empty for the zoo's own.
+        per_class: real clips of each class.
+        seed: of the real clips and of the centres.
+        device: where the models run.
+    """
+
+    classes = tuple(MOTIONS)
+
+    def __init__(self, models: Mapping[str, str | Path] | None = None, *, per_class: int = 24, seed: int = 0, device: str = "cpu") -> None:
+        self.zoo = ZooSession(models, device=device)
+        self.per_class = per_class
+        self._seed = seed
+        self._memory = Memory()
+        self._costs: dict[str, float] = {}
+
+    def prompt(self, label: str) -> str:
+        """Return the prompt of a class as the paper has it: its name in words."""
+        return str(PAPER["prompt"].default).replace("{class}", spoken(choose("class", label, self.classes)))
+
+    def adds_noise(self, model: str) -> bool:
+        """Return whether ``eta`` can be more than 0: not where a model's own settings say that it samples a flow."""
+        file = self.zoo.folder(model) / "model_index.json"
+        kind = load_json(file).get("_class_name") if file.is_file() else None
+        return kind not in FAMILIES or FAMILIES[kind].family != "flow"
+
+    def look(self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0) -> Look:
+        """Return the last of :meth:`steps`."""
+        *_, last = self.steps(label, prompt, model, values, seed=seed, previews=False)
+        return last.result
+
+    def steps(
+        self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0, previews: bool = True
+    ) -> Iterator[Step]:
+        """Sample the guided clip and, unless it is known, its twin; results are previews of both and a :class:`Look`, which comes
+        as soon as the clips are there, and again with a preview of every few steps.
+
+        Args:
+            label: the class, whose real clips have the centres.
+            prompt: what the model is told.
+            model: its name.
+            values: the knobs.
+            seed: of the noise.
+            previews: decode frames on the way.
+
+        Raises:
+            InputError: the model cannot be loaded or does not know a word, or a knob's value is not possible with it.
+        """
+        choose("class", label, self.classes)
+        k = KNOBS.resolve(values)
+        yield Step(f"load {model}", 0, 1)
+        text = self.zoo.check(model, prompt)
+        net = self.zoo.load(model)
+        yield Step(f"real clips of {label}", 0, 1)
+        found = self._centres(net, label, k)
+        k |= {"centres": len(found.z), "pick": min(k["pick"], len(found.z))}
+        k |= {"sampling_steps": k["sampling_steps"] or net.steps, "guidance": k["guidance"] or net.guidance}
+        run = Run(label, text, model, seed, k, net, found, self._memory.known(("twin", *_same(model, text, seed, k))))
+        yield from self._sample(run, previews)
+        self._memory.get(("twin", *_same(model, text, seed, k)), lambda: run.twin)
+        yield Step("decode", 0, 1)
+        look = self._look(run)
+        yield Step("decode", 1, 1, look)
+        wanted = range(1, len(run.guided), -(-len(run.guided) // PREVIEWS))
+        for number, done in enumerate(wanted):
+            yield Step("previews", number, len(wanted))
+            run.preview(done)
+        shown = [run.preview(done) for done in wanted]
+        formed = {name: [pair[at] for pair in shown] for at, name in enumerate((TWIN, GUIDED))}
+        yield Step("previews", len(wanted), len(wanted), replace(look, formed=formed))
+
+    def _sample(self, run: Run, previews: bool) -> Iterator[Step]:
+        """Run the sampler; previews of both clips where they are paid for."""
+        pace, total = Pace(self._costs, run.model), run.k["sampling_steps"]
+        for done, (plain, pulled) in enumerate(self._pairs(run), 1):
+            if not run.known:
+                run.twin.steps.append(plain)
+            run.guided.append(pulled)
+            yield Step("sample", done, total)
+            if previews and pace.due(done, total, run.seconds):
+                with pace.paid(done, total):
+                    for shown in run.preview(done):
+                        yield Step("sample", done, total, shown)
+
+    def _look(self, run: Run) -> Look:
+        k, net, found, row = run.k, run.net, run.found, run.k["pick"] - 1
+        began = time.perf_counter()
+        place = (*_place(net, run.label), k["centres"], k["centre"])
+        m, plain, pulled = found.z[[row]], run.twin.steps[-1], run.guided[-1]
+        clips = {
+            TWIN: self._memory.get(("clip", *_same(run.model, run.prompt, run.seed, k)), lambda: _decoded(net, plain.latents)),
+            GUIDED: _decoded(net, pulled.latents),
+            CENTRE: self._memory.get(("centre", *place, row), lambda: _decoded(net, m)),
+        }
+        seconds = run.seconds + time.perf_counter() - began
+        x0, x = plain.latents.float().cpu(), pulled.latents.float().cpu()
+        numbers = _numbers({TWIN: x0, GUIDED: x, CENTRE: m}, m, self._real(net, run.label))
+        told = run.interval.told(run.grid) if k["strength"] else f"0 of {len(run.grid)} steps are guided: lambda is 0"
+        nothing = torch.zeros(1, net.shape[1])
+        look = Look(
+            label=run.label,
+            prompt=run.prompt,
+            model=run.model,
+            seed=run.seed,
+            values=k,
+            clips=clips,
+            pictures=self._memory.get(("pictures", *place), lambda: _middles(net, found)),
+            sizes=found.sizes.tolist(),
+            motions=found.motion.tolist(),
+            norms=found.norms.tolist(),
+            centres=found.told(),
+            times=[float(now.t) for now, _ in run.grid],
+            rates=run.rates,
+            decay=frame_weights(k["decay"], net.shape[1]).tolist(),
+            gone=[float(way(*(z[:, :, f] for z in (x, x0, m)))) for f in range(net.shape[1])],
+            force=[at.forces.get(run.pull.name, nothing)[0].tolist() for at in run.guided],
+            paths={name: [_rms(at.x0.float().cpu() - m) for at in steps] for name, steps in ((TWIN, run.twin.steps), (GUIDED, run.guided))},
+            numbers=numbers,
+            readings={name: _motion(clip) for name, clip in clips.items()},
+            pull=1 - numbers["distance"][GUIDED] / max(numbers["distance"][TWIN], 1e-12),
+            way=float(way(x, x0, m)),
+            guided=told,
+            seconds=seconds,
+            evaluations=(0 if run.known else plain.evaluations) + (0 if pulled is plain else pulled.evaluations),
+            remembered=run.known,
+        )
+        return replace(look, alarms=alarms(look))
+
+    def _pairs(self, run: Run) -> Iterator[tuple[Sampled, Sampled]]:
+        """Yield the steps of the twin and of the guided clip in pairs; before the first step that is pulled they are one."""
+        from vidistill.sample import sample
+
+        options = {"seeds": [run.seed], "steps": run.k["sampling_steps"], "guidance": run.k["guidance"], "eta": run.k["eta"]}
+        first = next((index for index, rate in enumerate(run.rates) if rate), len(run.rates))
+        guided: Iterator[Sampled] | None = None
+        before: Tensor | None = None
+        for index, plain in enumerate(run.twin.steps if run.known else sample(run.net, [run.prompt], **options)):
+            if index == first:
+                guided = sample(run.net, [run.prompt], operators=(run.pull,), start=first, latents=before, **options)
+            yield plain, plain if guided is None else next(guided)
+            before = plain.latents
+
+    def _real(self, net: Denoiser, label: str) -> Real:
+        """The same scenes for every class: only the motion differs."""
+
+        def make() -> Real:
+            z = encode_store(net.codec, WorldClips(self._seed, self.per_class, (label,), frames=net.frames, size=net.size))
+            others = [float(nearest(z.z[[i]], torch.cat([z.z[:i], z.z[i + 1 :]]))[0, 0]) for i in range(len(z))]
+            norms = z.z.flatten(1).square().mean(1).sqrt()
+            return Real(z, float(motion(z.z).mean()), float(norms.median()), float(torch.tensor(others).median()))
+
+        return self._memory.get(("real", *_place(net, label)), make)
+
+    def _centres(self, net: Denoiser, label: str, k: Mapping[str, Any]) -> Centres:
+        return self._memory.get(
+            ("centres", *_place(net, label), k["centres"], k["centre"]),
+            lambda: class_centres(self._real(net, label).z, k=k["centres"], kind=k["centre"], seed=self._seed),
+        )
+
+
+def alarms(look: Look) -> dict[str, str]:
+    """Name the failures that a look shows: what is seen, against the twin, and what may help."""
+    if not any(look.rates):
+        return {"no guidance": f"{look.guided[0].upper()}{look.guided[1:]}. The guided clip is its twin."}
+    found: dict[str, str] = {}
+    row, moves, norm, near = look.values["pick"] - 1, look.numbers["motion"], look.numbers["norm"], look.numbers["nearest"]
+    if look.pull < SLIGHT:
+        found["no effect"] = f"The clip is {look.pull:.0%} nearer to the centre than its twin. More lambda, or more guided steps."
+    own = max(look.motions[row], 1e-12)
+    least = {"its twin": moves[TWIN], "its centre's clips": moves[CENTRE] / own, "real clips": 1.0}
+    name = min(least, key=lambda what: least[what])
+    if moves[GUIDED] < STILL * least[name]:
+        why = f"Its centre moves {own:.0%} as much as its clips: take more centres, or a medoid." if own < STILL else "Pull less."
+        found["still"] = f"The clip moves {moves[GUIDED] / least[name]:.0%} as much as {name}. {why}"
+    typical = (norm[TWIN], norm[CENTRE] / max(look.norms[row], 1e-12))  # of the twin, and of the clips that the centre stands for
+    if norm[GUIDED] < FAINT * min(typical):
+        why = "a blur, or two clips in one. Guide the early steps only, or take the score weight."
+        found["off the data"] = f"The clip has {norm[GUIDED] / min(typical):.0%} of the norm that it should have: {why}"
+    elif norm[GUIDED] > LOUD * max(typical):
+        found["off the data"] = f"The clip has {norm[GUIDED] / max(typical):.0%} of the norm that it should have: overdriven. Pull less."
+    elif near[GUIDED] > FARTHER * near[TWIN]:
+        found["off the data"] = f"The clip is {near[GUIDED] / near[TWIN]:.2f} times as far from real clips as its twin. Pull less."
+    if look.way > 1:
+        found["overshoot"] = f"The clip went {look.way:.0%} of the way to the centre: beyond it. Pull less, or stop earlier."
+    if look.readings[TWIN] == look.label != look.readings[GUIDED]:
+        seen = {"hidden": "nothing that it knows"}.get(look.readings[GUIDED], look.readings[GUIDED])
+        found["another class"] = f"The parser reads {seen}, and {look.label} in the twin. Pull less, or take another centre."
+    return found
+
+
+def _same(model: str, text: str, seed: int, k: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a clip without pull depends on."""
+    return model, text, seed, *(k[name] for name in SAMPLER)
+
+
+def _place(net: Denoiser, label: str) -> tuple[Any, ...]:
+    """What real clips and their latents depend on."""
+    return net.codec.fingerprint, net.frames, net.size, label
+
+
+def _decoded(net: Denoiser, z: Tensor) -> Tensor:
+    return net.codec.decode(z, net.frames)[0].cpu()
+
+
+def _rms(z: Tensor) -> float:
+    return float(z.square().mean().sqrt())
+
+
+def _motion(clip: Tensor) -> str:
+    rows: tuple[Reading, ...] = read(clip, "")
+    return next(row.seen for row in rows if row.factor == "motion")
+
+
+def _middles(net: Denoiser, found: Centres) -> Tensor:
+    at = net.shape[1] // 2
+    return torch.cat([net.codec.decode(m[None, :, at : at + 1], 1)[:, :, 0].cpu() for m in found.z])
+
+
+def _numbers(clips: Mapping[str, Tensor], m: Tensor, real: Real) -> dict[str, dict[str, float]]:
+    return {
+        "distance": {name: _rms(z - m) for name, z in clips.items()},
+        "motion": {name: float(motion(z)) / max(real.motion, 1e-12) for name, z in clips.items()} | {"real": 1.0},
+        "nearest": {name: float(nearest(z, real.z.z)[0, 0]) for name, z in clips.items()} | {"real": real.nearest},
+        "norm": {name: _rms(z) / max(real.norm, 1e-12) for name, z in clips.items()} | {"real": 1.0},
+    }

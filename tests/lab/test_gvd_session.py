@@ -1,0 +1,211 @@
+"""GVD's bench: clips are the sampler's own, the twin is sampled once, numbers are what they say, failures are named."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import vidistill.sample
+from vidistill.errors import InputError
+from vidistill.guide import Pull
+from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, Look, alarms, presets
+from vidistill.lab.memory import REMEMBER, Memory
+from vidistill.lab.previews import Preview
+from vidistill.papers.gvd import KNOBS as PAPER
+from vidistill.schedule import Interval, frame_weights
+
+FEW = {"sampling_steps": 4, "guidance": 2.0, "centres": 2, "strength": 0.5}
+
+
+@pytest.fixture(scope="module")
+def session(tiny_dit, tiny_unet, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield GvdSession({"dit": tiny_dit, "unet": tiny_unet}, per_class=5)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The operators and the first step of every run of the sampler."""
+    seen, sample = [], vidistill.sample.sample
+
+    def counted(*arguments, **options):
+        seen.append((len(options.get("operators", ())), options.get("start", 0)))
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(vidistill.sample, "sample", counted)
+    return seen
+
+
+def ask(session, label="slide", model="dit", seed=0, **own) -> Look:
+    return session.look(label, session.prompt(label), model, KNOBS.resolve(FEW | own), seed=seed)
+
+
+@pytest.mark.parametrize(("model", "own"), [("dit", {}), ("dit", {"t_high": 800.0}), ("unet", {"eta": 1.0, "t_high": 600.0})])
+def test_both_clips_are_the_samplers_own(session, model, own):
+    """Also where the guided clip begins with the twin's latents, and with noise in every step."""
+    look = ask(session, model=model, seed=3, **own)
+    net = session.zoo.load(model)
+    m = session._centres(net, "slide", look.values).z[[0]]
+    pull = Pull(m, 0.5, "score", "linear", Interval(own.get("t_high", 1000.0), 0.0))
+    for name, operators in ((TWIN, ()), (GUIDED, (pull,))):
+        options = {"seeds": [3], "steps": 4, "guidance": 2.0, "eta": own.get("eta", 0.0)}
+        *_, last = vidistill.sample.sample(net, ["slide"], operators=operators, **options)
+        assert torch.equal(look.clips[name], net.codec.decode(last.latents, 16)[0]), name
+    assert not torch.equal(look.clips[TWIN], look.clips[GUIDED])
+    guided = sum(rate > 0 for rate in look.rates)
+    assert look.guided == f"{guided} of 4 steps are guided"
+    assert guided == 4 if not own else 0 < guided < 4
+
+
+def test_the_twin_is_sampled_once_for_all_turns_of_the_pull(session, calls):
+    first = ask(session, seed=11)
+    assert calls == [(0, 0), (1, 0)]
+    assert (first.remembered, first.evaluations) == (False, 16)
+    turned = ask(session, seed=11, strength=1.5, decay="cosine", weight="mgd3")
+    assert calls[2:] == [(1, 0)]
+    assert (turned.remembered, turned.evaluations) == (True, 8)
+    assert torch.equal(first.clips[TWIN], turned.clips[TWIN])
+    late = ask(session, seed=11, t_high=800.0)
+    assert calls[3][1] > 0  # what is not pulled is not sampled again
+    assert late.evaluations == 2 * (4 - calls[3][1])
+    still = ask(session, seed=11, strength=0.0)
+    assert len(calls) == 4
+    assert still.evaluations == 0
+    assert torch.equal(still.clips[GUIDED], still.clips[TWIN])
+    assert not ask(session, seed=12).remembered
+    assert not ask(session, seed=11, sampling_steps=3).remembered
+    assert torch.equal(ask(session, seed=11).clips[GUIDED], first.clips[GUIDED])
+
+
+def test_numbers_are_what_they_say(session):
+    look = ask(session, strength=1.0)
+    n = look.numbers
+    assert look.pull == pytest.approx(1 - n["distance"][GUIDED] / n["distance"][TWIN])
+    assert n["distance"][CENTRE] == 0
+    assert look.pull > 0.1
+    assert look.decay == frame_weights("linear", 16).tolist()
+    assert [len(row) for row in look.force] == [16] * 4
+    for row in look.force[:-1]:
+        assert row[0] > row[8] > row[15] > 0  # linear decay
+    assert look.paths[TWIN][-1] == pytest.approx(n["distance"][TWIN], rel=1e-4)
+    assert len(look.paths[GUIDED]) == len(look.rates) == len(look.times) == 4
+    assert look.times == sorted(look.times, reverse=True)
+    assert len(look.sizes) == len(look.motions) == len(look.pictures) == look.values["centres"] == 2
+    assert sum(look.sizes) == 5
+    assert {clip.shape for clip in look.clips.values()} == {(3, 16, 64, 64)}
+    assert set(look.readings) == {TWIN, GUIDED, CENTRE}
+    assert json.loads(json.dumps(look.as_dict(), allow_nan=False))["label"] == "slide"
+    assert set(look.as_dict()["values"]) == set(KNOBS)
+
+
+def test_no_pull_is_said(session):
+    nothing = ask(session, strength=0.0)
+    assert "lambda is 0" in nothing.guided
+    assert list(nothing.alarms) == ["no guidance"]
+    assert nothing.pull == pytest.approx(0, abs=1e-6)
+    assert not any(map(any, nothing.force))
+    missed = ask(session, t_high=5.0)
+    assert "0 of 4 steps are guided: none lies in 5 >= t > 0" in missed.alarms["no guidance"]
+
+
+def test_centres_are_held_to_the_class(session):
+    look = ask(session, centres=50, pick=50)
+    assert (look.values["centres"], look.values["pick"]) == (5, 5)
+    assert look.sizes == [1] * 5
+    assert look.numbers["nearest"][CENTRE] == 0  # a centre of one clip is that clip
+    one = ask(session, centres=1, pick=3)
+    assert one.values["pick"] == 1
+    assert one.motions[0] < 0.7
+    assert "still videos may come of it" in one.centres
+
+
+def test_looks_come_before_their_previews_are_whole(session):
+    steps = list(session.steps("spin", "spin", "dit", KNOBS.resolve(FEW | {"sampling_steps": 20}), seed=2))
+    looks = [step.result for step in steps if isinstance(step.result, Look)]
+    assert [sorted(look.formed) for look in looks] == [[], [GUIDED, TWIN]]
+    assert [preview.step for preview in looks[1].formed[GUIDED]] == [1, 4, 7, 10, 13, 16, 19]
+    live = [step.result for step in steps if isinstance(step.result, Preview)]
+    assert live
+    assert [preview.name for preview in live] == [TWIN, GUIDED] * (len(live) // 2)
+    assert live[0].step == 1  # its cost is not known yet: it is shown at once
+    assert steps.index(next(step for step in steps if step.result is looks[0])) > steps.index(next(s for s in steps if s.result is live[0]))
+    stages = list(dict.fromkeys(step.stage for step in steps))
+    assert stages == ["load dit", "real clips of spin", "sample", "decode", "previews"]
+
+
+def test_a_run_that_is_stopped_leaves_nothing_half_done(session, calls):
+    values = KNOBS.resolve(FEW)
+    run = session.steps("slide", "slide", "dit", values, seed=77)
+    while next(run).stage != "sample":
+        pass
+    run.close()
+    assert not ask(session, seed=77).remembered
+    assert len(calls) == 4
+
+
+def test_bad_input_is_one_line_before_anything_is_sampled(session, calls):
+    for line, label, prompt, model, own in (
+        ("unknown class 'slid'", "slid", "", "dit", {}),
+        ("nearest known word: 'purple'", "slide", "a purpel star", "dit", {}),
+        ("guide interval 200 to 400", "slide", "slide", "dit", {"t_high": 200.0, "t_low": 400.0}),
+        ("samples a flow", "slide", "slide", "dit", {"eta": 1.0}),
+        ("unknown model", "slide", "slide", "lab", {}),
+    ):
+        with pytest.raises(InputError, match=line):
+            session.look(label, prompt, model, KNOBS.resolve(FEW | own))
+    assert all(count == 0 for count, _ in calls)
+
+
+def test_presets_are_the_papers_as_far_as_one_clip_shows_them(session):
+    found = presets()
+    assert set(found) == {"paper", "mgd3", "ours"}
+    assert (found["paper"]["centres"], found["mgd3"]["centres"], found["ours"]["centres"]) == (80, 10, 20)
+    assert (found["mgd3"]["t_low"], found["mgd3"]["eta"], found["paper"]["weight"]) == (500.0, 1.0, "mgd3")
+    for values in found.values():
+        KNOBS.resolve({name: value for name, value in values.items() if name != "about"})
+    assert all(KNOBS[name] is PAPER[name] for name in KNOBS if name in PAPER)
+    assert session.prompt("zigzag") == "zigzag"
+    assert (session.adds_noise("dit"), session.adds_noise("unet")) == (False, True)
+
+
+def test_failures_are_named(session):
+    n = {"distance": {TWIN: 1.0, GUIDED: 0.5, CENTRE: 0.0}}
+    n |= {what: {TWIN: 1.0, GUIDED: 1.0, CENTRE: 1.0} for what in ("motion", "nearest", "norm")}
+    look = replace(ask(session), numbers=n, pull=0.5, way=0.9, motions=[0.9, 0.9], norms=[1.0, 1.0])
+    look = replace(look, readings={name: "slide" for name in (TWIN, GUIDED, CENTRE)})
+    assert alarms(look) == {}
+
+    def told(measure="", value=1.0, **own):
+        changed = {name: dict(row) for name, row in n.items()}
+        if measure:
+            changed[measure][GUIDED] = value
+        return alarms(replace(look, numbers=changed, **own))
+
+    assert "moves 60% as much as its twin. Pull less" in told("motion", 0.6)["still"]
+    assert "Its centre moves 20%" in told("motion", 0.6, motions=[0.2, 0.9])["still"]
+    assert told("motion", 0.75) == {}
+    slow = n | {"motion": {TWIN: 1.0, GUIDED: 0.3, CENTRE: 0.5}}
+    assert "60% as much as its centre's clips" in alarms(replace(look, numbers=slow, motions=[1.0, 1.0]))["still"]
+    assert (
+        alarms(replace(look, numbers=slow | {"motion": slow["motion"] | {GUIDED: 0.4}}, motions=[1.0, 1.0])) == {}
+    )  # slow clips, not still
+    assert "a blur" in told("norm", 0.7)["off the data"]
+    assert "overdriven" in told("norm", 1.4)["off the data"]
+    assert "1.50 times as far" in told("nearest", 1.5)["off the data"]
+    assert "104%" in told(way=1.04)["overshoot"]
+    assert list(told(pull=0.01)) == ["no effect"]
+    other = {TWIN: "slide", GUIDED: "spin", CENTRE: "slide"}
+    assert "reads spin, and slide in the twin" in told(readings=other)["another class"]
+    assert told(readings=other | {TWIN: "spin"}) == {}  # the model's own mistake
+
+
+def test_memory_forgets_the_oldest():
+    memory, made = Memory(), []
+    for number in range(REMEMBER + 1):
+        assert memory.get(number, lambda number=number: made.append(number) or f"answer {number}") == f"answer {number}"
+    memory.get(REMEMBER, lambda: made.append("again"))
+    assert made == list(range(REMEMBER + 1))
+    assert memory.known(0) is None
+    assert memory.known(1) == "answer 1"

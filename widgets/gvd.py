@@ -1,0 +1,269 @@
+"""The pane of glass over GVD: class and knobs left, a clip beside its unguided twin and its centre in the middle, the pull right."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from typing import Any
+
+import panel as pn
+
+from vidistill.errors import InputError
+from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, Look, presets
+from vidistill.lab.previews import Preview
+from vidistill.widgets import style
+from vidistill.widgets.knob_panel import KnobPanel
+from vidistill.widgets.player import Player, data_uri, png
+from vidistill.widgets.pull import decay_figure, distance_figure, force_figure, rates_figure
+from vidistill.widgets.run_bar import RunBar
+from vidistill.widgets.strip import Strip, film_strip, strip_html, uri
+
+PULLED = ("weight", "decay", "t_high", "t_low")
+USES = {name: lambda k: k["strength"] > 0 for name in PULLED}
+STEPS = 100  # more than this nobody waits for
+MEASURES = {
+    "distance": ("distance to the centre", "rms of the latents"),
+    "motion": ("motion", "share of the real clips' mean"),
+    "nearest": ("distance to the nearest real clip", "rms of the latents"),
+    "norm": ("norm", "share of the real clips' median"),
+}
+CELL = f"padding:4px 10px 4px 0;border-bottom:1px solid {style.LINE};text-align:left;vertical-align:top"
+
+
+def numbers_html(look: Look) -> str:
+    """Return what a pull came to: four tiles, and the measures of all three clips beside those of real ones."""
+    row = look.values["pick"] - 1
+    tiles = (
+        ("pull", f"{look.pull:.2f}", "pull", "1 - |x - m| / |x0 - m|, x0 the twin"),
+        ("way", f"{look.way:.0%}", "of the way to the centre", "along the straight line"),
+        ("guided", look.guided.split(" steps")[0], "steps are guided", f"{look.values['weight']} weight"),
+        ("centre", f"{row + 1} of {len(look.sizes)}", "centre", f"of {_count(look.sizes[row])}; moves {look.motions[row]:.0%} as much"),
+    )
+    cells = "".join(style.tile(*tile) for tile in tiles)
+    columns = {**dict.fromkeys((TWIN, GUIDED, CENTRE)), "real": None}
+    head = "".join(f'<th scope="col" style="{CELL}">{name if name != "real" else "real clips"}</th>' for name in columns)
+    rows = "".join(
+        f'<tr><th scope="row" style="{CELL};font-weight:600">{what}'
+        f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{how}</div></th>'
+        + "".join(f'<td style="{CELL}">{_number(look.numbers[key].get(name))}</td>' for name in columns)
+        + "</tr>"
+        for key, (what, how) in MEASURES.items()
+    )
+    seen = "".join(f'<td style="{CELL}">{html.escape(look.readings.get(name, look.label))}</td>' for name in columns)
+    read = f'<tr><th scope="row" style="{CELL};font-weight:600">motion that the parser reads</th>{seen}</tr>'
+    table = (
+        f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}{read}</table>'
+    )
+    return f'<div role="status" aria-live="polite" style="display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px">{cells}</div>{table}'
+
+
+def alarms_html(look: Look) -> str:
+    """Return the failures that a look shows, each with a sign and a name, or that there is none."""
+    if not look.alarms:
+        return (
+            f'<div role="status"><b style="color:{style.GREEN}">✓</b> No alarm: nearer to its centre, and still a clip of its kind.</div>'
+        )
+    looks = f"border-left:4px solid {style.VERMILLION};background:#fdf1ea;padding:6px 10px;border-radius:4px;margin-bottom:6px"
+    rows = "".join(
+        f'<li style="{looks}" data-alarm="{html.escape(name)}"><b>⚠ {html.escape(name)}.</b> {html.escape(words)}</li>'
+        for name, words in look.alarms.items()
+    )
+    return f'<ul role="status" style="list-style:none;margin:0;padding:0">{rows}</ul>'
+
+
+def centres_html(look: Look) -> str:
+    """Return the centres of the class in a row; the one that pulls has a frame and says so."""
+    chosen = look.values["pick"] - 1
+    pictures = []
+    for k, (picture, size, moves) in enumerate(zip(look.pictures, look.sizes, look.motions, strict=True)):
+        frame, said = (f"4px solid {style.ORANGE}", "pulls") if k == chosen else (f"4px solid {style.PAPER}", "")
+        pictures.append(
+            f'<figure style="margin:0;text-align:center;font-size:11.5px;line-height:1.3;color:{style.MUTED}"><img src="{uri(picture)}" '
+            f'width="56" height="56" style="display:block;border:{frame};border-radius:6px" alt="centre {k + 1} {said}">'
+            f'<figcaption><b style="color:{style.INK}">{k + 1} {said}</b><br>{_count(size)}<br>moves {moves:.0%}</figcaption></figure>'
+        )
+    return (
+        f'<div style="display:flex;flex-wrap:wrap;gap:4px">{"".join(pictures)}</div>'
+        f'<div style="margin-top:6px">{html.escape(look.centres[0].upper() + look.centres[1:])}.</div>'
+    )
+
+
+def frames_html(look: Look) -> str:
+    """Return frames of the three clips, one row a clip."""
+    source = data_uri("image/png", png(film_strip(look.clips)))
+    return f'<img src="{source}" alt="{html.escape(strip_words(look))}" style="width:100%;display:block">'
+
+
+def strip_words(look: Look) -> str:
+    """Say what the film strip shows."""
+    return f"frames of three clips, one row each: {', '.join(look.clips)}"
+
+
+def alt_text(look: Look) -> str:
+    """Say in words what the player shows."""
+    said = ", ".join(f"{name} (read as {look.readings[name]})" for name in look.clips)
+    return f"One class, {look.label}, playing in step: {said}; the guided clip is {look.pull:.0%} nearer to the centre than its twin"
+
+
+def made_html(look: Look) -> str:
+    """Return how the clips were made."""
+    k = look.values
+    how = f"seed {look.seed}, {look.model}, {k['sampling_steps']} steps, guidance {k['guidance']:g}"
+    cost = f"{look.seconds:.2f} s, {look.evaluations} network evaluations{', the twin was known' if look.remembered else ''}"
+    return f'<span style="color:{style.MUTED}">{html.escape(look.prompt) or "(empty prompt)"} · {html.escape(how)} · {cost}</span>'
+
+
+def figures(look: Look) -> tuple[dict[str, Any], ...]:
+    """Return the four figures: along the frames, along the steps, force, distance."""
+    return (
+        decay_figure(look.decay, look.gone),
+        rates_figure(look.rates, look.times, look.guided),
+        force_figure(look.force),
+        distance_figure(look.paths),
+    )
+
+
+def static_views(look: Look) -> list[Any]:
+    """Return the views of a look for a run without a screen: film and strip as PNG, plots as figures, verdicts as HTML."""
+    from IPython.display import HTML, Image
+
+    player = Player()
+    player.load(look.clips, alt_text(look))
+    return [
+        Image(data=player.apng(), alt=alt_text(look)),
+        HTML(made_html(look)),
+        HTML(numbers_html(look)),
+        HTML(alarms_html(look)),
+        Image(data=png(film_strip(look.clips)), alt=strip_words(look)),
+        HTML(strip_html(look.formed)),
+        HTML(centres_html(look)),
+        *(style.Static(figure) for figure in figures(look)),
+    ]
+
+
+def _count(clips: int) -> str:
+    return f"{clips} clip{'' if clips == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+class GvdBench(pn.viewable.Viewer):
+    """Pick a class and a centre, turn the pull: the guided clip forms beside its twin, and the page says what the pull did.
+
+    Args:
+        session: the models and the real clips.
+        look: the first state.
+        knobs: the values that made it, as they were asked for.
+    """
+
+    def __init__(self, session: GvdSession, look: Look, knobs: dict[str, Any], **params: Any) -> None:
+        super().__init__(**params)
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 6, 0), "stylesheets": [style.CONTROL]}
+        self._session = session
+        self._quiet = False
+        self.label = pn.widgets.Select(name="class", options=list(session.classes), value=look.label, **wide)
+        self.prompt = pn.widgets.TextInput(name="prompt", value=look.prompt, **wide)
+        self.model = pn.widgets.Select(name="model", options=session.zoo.names, value=look.model, **wide)
+        self.panel = KnobPanel(KNOBS, presets=presets(), start=knobs, uses=USES, seed=look.seed)
+        self.bar = RunBar(label="Run")
+        self.player = Player()
+        self.strip = Strip([TWIN, GUIDED])
+        self._hint = style.text("")
+        self._made, self._numbers, self._alarms = style.text(margin=(6, 0, 0, 0)), style.text(), style.text(margin=(8, 0, 0, 0))
+        self._frames, self._centres = style.text(), style.text()
+        self._plots = [style.plot() for _ in range(4)]
+        self.panel.cap("sampling_steps", STEPS, f"here at most {STEPS}")
+        self.panel.cap("centres", session.per_class, f"here at most {session.per_class}, the clips of a class")
+        self._cap_noise()
+        self.draw(look)
+        self.strip.fill(look.formed)
+        self.bar.run_button.on_click(self.run)
+        self.panel.param.watch(self.run, ["values", "seed"])
+        self.label.param.watch(self._classed, "value")
+        self.model.param.watch(self._picked, "value")
+        self.prompt.param.watch(self.run, "enter_pressed")
+        self.prompt.param.watch(self._typed, "value")
+
+    def draw(self, look: Look) -> None:
+        """Show everything that a setting gives."""
+        self.player.load(look.clips, alt_text(look))
+        self._made.object, self._numbers.object, self._alarms.object = made_html(look), numbers_html(look), alarms_html(look)
+        self._frames.object, self._centres.object = frames_html(look), centres_html(look)
+        for plot, figure in zip(self._plots, figures(look), strict=True):
+            plot.object = figure
+        count = len(look.sizes)
+        self._cap("pick", count, f"here 1 to {count}" if count > 1 else "there is one")
+
+    async def run(self, *events: Any) -> None:
+        """Make the clips that the page asks for; a run under way is superseded."""
+        if self._quiet:
+            return
+        asked = (self.label.value, self.prompt.value, self.model.value, dict(self.panel.values))
+        seed = self.panel.seed
+        self._hint.object = ""
+        self.strip.begin([TWIN, GUIDED])
+        await self.bar.run(lambda: self._session.steps(*asked, seed=seed), self._show)
+
+    def _show(self, result: Preview | Look) -> None:
+        if isinstance(result, Preview):
+            self.strip.add(result)
+        elif result.formed:  # the same look once more, now with its previews
+            self.strip.fill(result.formed)
+        else:
+            self.draw(result)
+
+    async def _classed(self, event: Any) -> None:
+        if self.prompt.value == self._session.prompt(event.old):  # a prompt that somebody wrote stays
+            self.prompt.value = self._session.prompt(event.new)
+        await self.run()
+
+    async def _picked(self, event: Any) -> None:
+        self._cap_noise()
+        await self.run()
+
+    async def _typed(self, event: Any) -> None:
+        try:
+            await asyncio.to_thread(self._session.zoo.check, self.model.value, self.prompt.value)
+            line = ""
+        except InputError as error:
+            line = str(error)
+        if not self.bar.running and (not line or self.bar.failed != line):  # a run says it itself
+            self._hint.object = style.alert(line) if line else ""
+
+    def _cap_noise(self) -> None:
+        noisy = self._session.adds_noise(self.model.value)
+        self._cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {self.model.value} samples a flow")
+
+    def _cap(self, name: str, high: int, why: str) -> None:
+        """Limit a knob without a run."""
+        self._quiet = True
+        self.panel.cap(name, high, why)
+        self._quiet = False
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        top = style.card("", self.prompt, self._hint, self.bar)
+        left = style.card("Class and knobs", self.label, self.model, self.panel)
+        frames, steps, force, distance = self._plots
+        centre = [
+            style.card(
+                "Unguided twin, guided clip, centre",
+                self.player,
+                self._made,
+                self._alarms,
+                note="the same noise, with the pull and without",
+            ),
+            style.card("What the pull did", self._numbers),
+            style.card("As they form", self.strip, note="one frame of the clean clip that the model predicts after a step"),
+            style.card("Frame by frame", self._frames),
+        ]
+        right = [
+            style.card("The decay: how hard each frame is pulled", frames, note="w_f, and how far the frame went in the end"),
+            style.card("The weight: how hard each step is pulled", steps, note="lambda s_t of each step; crosses: no pull"),
+            style.card("Force per step and frame", force, note="size of the change that the pull made to the clean clip"),
+            style.card("Distance to the centre", distance, note="of the clean clip that is predicted after each step"),
+            style.card("The centres of the class", self._centres, note="k-means of real clips' latents, the middle frame of each"),
+        ]
+        note = "A clip is pulled to the centre of a cluster of real clips. Turn lambda or the decay: its unguided twin has the same noise."
+        return style.page(style.title("Guiding video diffusion", note, margin=(0, 0, 12, 0)), top, left=[left], centre=centre, right=right)

@@ -1,0 +1,152 @@
+"""A pull in pictures: along the frames, along the steps, where it pressed, and how near it came.
+
+Every curve has a marker and a dash of its own, and every map its numbers: nothing is told by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidistill.widgets import style
+
+FLOOR = 1e-3  # smaller weights are drawn here: a logarithmic axis has no zero
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+CALM = [[0, "#ffffff"], [0.5, style.SKY], [1, "#003a5c"]]  # one hue, light to dark: it survives any eye and any printer
+
+
+def decay_figure(decay: Sequence[float], gone: Sequence[float]) -> dict[str, Any]:
+    """Plot ``w_f``, the weight of each frame, beside the share of the way to the centre that the frame went."""
+    frames = list(range(1, len(decay) + 1))
+    line = _line("weight w_f", frames, decay, style.BLUE, "square", "solid", "frame %{x}: weight %{y:.2f}")
+    went = _line("way gone", frames, gone, style.VERMILLION, "circle", "dot", "frame %{x}: %{y:.0%} of the way")
+    said = f"the weight falls from {decay[0]:.2f} to {decay[-1]:.2f}, the way gone to the centre from {gone[0]:.0%} to {gone[-1]:.0%}"
+    return style.figure(
+        "along the frames",
+        said,
+        190,
+        [line, went],
+        xaxis=_axis("frame", range=[0.5, len(decay) + 0.5]),
+        yaxis=_axis("", rangemode="tozero", zerolinecolor=style.LINE),
+        legend=LEGEND,
+        margin={"l": 34, "r": 8, "t": 26, "b": 36},
+    )
+
+
+def rates_figure(rates: Sequence[float], times: Sequence[float], guided: str) -> dict[str, Any]:
+    """Plot ``lambda s_t`` of each step on a log axis; crosses at the bottom are steps without pull."""
+    steps = list(range(1, len(rates) + 1))
+    on = [rate > 0 for rate in rates]
+    data = {
+        **_line("lambda s_t", steps, [max(rate, FLOOR) for rate in rates], style.BLUE, "", "solid", ""),
+        "marker": {
+            "symbol": ["circle" if yes else "x-thin-open" for yes in on],
+            "size": 7,
+            "color": [style.BLUE if yes else style.MUTED for yes in on],
+        },
+        "text": [f"step {k}, t {t:.0f}: {f'{rate:.3g}' if rate else 'no pull'}" for k, t, rate in zip(steps, times, rates, strict=True)],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    top = max([1.0, *rates])
+    whole = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": style.INK, "dash": "dash", "width": 1}}
+    first = next((rate for rate in rates if rate), 0.0)
+    last = next((rate for rate in reversed(rates) if rate), 0.0)
+    return style.figure(
+        "along the steps",
+        f"{guided}; lambda s_t is {first:.3g} at the first of them and {last:.3g} at the last",
+        190,
+        [data],
+        xaxis=_axis("step, from noise to clip", range=[0.5, len(rates) + 0.5]),
+        yaxis={**_axis(""), "type": "log", "range": [-3.2, _decades(top)], "dtick": 1, "exponentformat": "none"},
+        shapes=[whole],
+        annotations=[
+            style.note("1: all the way in one step", x=1, xanchor="right", y=0, yref="y", yanchor="bottom", font={"size": 11}),
+            style.note(f"<b>{guided}</b>", y=1.02, yanchor="bottom"),
+        ],
+        showlegend=False,
+        margin={"l": 40, "r": 8, "t": 26, "b": 36},
+    )
+
+
+def force_figure(force: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Map the force of the pull over steps and frames; lines of equal force carry their value.
+
+    Args:
+        force: ``[N][T]``, root mean square of the change of the clean clip.
+    """
+    steps, frames = list(range(1, len(force) + 1)), list(range(1, len(force[0]) + 1))
+    z = [[row[f] for row in force] for f in range(len(frames))]
+    top = max(map(max, force))
+    common = {"x": steps, "y": frames, "z": z, "zmin": 0, "zmax": top or 1, "colorscale": CALM}
+    bar = {"thickness": 10, "outlinewidth": 0, "nticks": 4, "title": {"text": "rms", "side": "top", "font": {"size": 11}}}
+    cells = {**common, "type": "heatmap", "colorbar": bar, "hovertemplate": "step %{x}, frame %{y}: force %{z:.3f}<extra></extra>"}
+    data, said = [cells], "no force: nothing is guided"
+    if top:
+        labels = {"showlabels": True, "labelfont": {"size": 11, "color": style.INK}, "coloring": "none"}
+        levels = {"start": top / 5, "end": top * 0.9, "size": top / 5, "labelformat": ".2g"}
+        data.append(
+            {
+                **common,
+                "type": "contour",
+                "contours": labels | levels,
+                "line": {"color": style.INK, "width": 1},
+                "hoverinfo": "skip",
+                "showscale": False,
+            }
+        )
+        step, frame = max(((s, f) for s in range(len(force)) for f in range(len(frames))), key=lambda at: force[at[0]][at[1]])
+        by_frame = [sum(row[f] for row in force) for f in range(len(frames))]
+        share = sum(by_frame[: len(frames) // 2]) / sum(by_frame)
+        said = f"strongest {top:.2f} at step {step + 1}, frame {frame + 1}; {share:.0%} of all force is on the first half of the frames"
+    return style.figure(
+        "force per step and frame",
+        said,
+        230,
+        data,
+        xaxis=_axis("step, from noise to clip", showgrid=False),
+        yaxis={**_axis("frame", showgrid=False), "autorange": "reversed"},
+        margin={"l": 40, "r": 0, "t": 8, "b": 36},
+    )
+
+
+def distance_figure(paths: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Plot how far the predicted clean clip is from the centre after each step, for each clip."""
+    looks = ((style.MUTED, "square", "dash"), (style.BLUE, "circle", "solid"))
+    data, said = [], []
+    for (name, path), (colour, symbol, dash) in zip(paths.items(), looks, strict=True):
+        steps = list(range(1, len(path) + 1))
+        data.append(_line(name, steps, path, colour, symbol, dash, f"{name}, step %{{x}}: %{{y:.3f}}"))
+        said.append(f"{name} from {path[0]:.2f} to {path[-1]:.2f}")
+    return style.figure(
+        "distance to the centre",
+        "; ".join(said),
+        190,
+        data,
+        xaxis=_axis("step, from noise to clip", range=[0.5, len(data[0]["x"]) + 0.5]),
+        yaxis=_axis("", rangemode="tozero", zerolinecolor=style.LINE),
+        legend=LEGEND,
+        margin={"l": 34, "r": 8, "t": 26, "b": 36},
+    )
+
+
+def _axis(words: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": words, "standoff": 4}, "gridcolor": style.LINE, "zeroline": False, **more}
+
+
+def _decades(top: float) -> float:
+    """Return the power of ten above a number, for the end of a log axis."""
+    return len(f"{int(top)}") + 0.1
+
+
+def _line(name: str, x: Sequence[int], y: Sequence[float], colour: str, symbol: str, dash: str, hover: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "mode": "lines+markers",
+        "line": {"color": colour, "dash": dash, "width": 2},
+        "marker": {"symbol": symbol, "size": 6, "color": colour},
+        "cliponaxis": False,
+        "hovertemplate": f"{hover}<extra></extra>",
+    }
