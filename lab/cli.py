@@ -122,7 +122,10 @@ def _torch_device(device: Device) -> str:
 
     if device is Device.cuda and not torch.cuda.is_available():
         raise InputError("device cuda is not available on this machine: use --device cpu (vidistill doctor says what is missing)")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+    if device is Device.cpu or not torch.cuda.is_available():
+        return "cpu"
+    local = os.environ.get("LOCAL_RANK")  # of several processes on a machine each has a GPU of its own
+    return "cuda" if local is None else f"cuda:{local}"
 
 
 class Lines:
@@ -204,8 +207,12 @@ def run(
     module = presets.paper_module(paper)
     named = presets.preset(paper, preset, module.KNOBS) if preset else {}
     values = module.KNOBS.resolve(named, module.KNOBS.parse(_settings(settings or [], "--set")))
-    place = _torch_device(device)
+    place, helper = _torch_device(device), int(os.environ.get("RANK", 0)) > 0
     out = ensure_folder(out or Path("runs", paper))
+    if helper:  # one of several processes: it makes its share, the first one writes the results
+        if paper in presets.SHARED:
+            module.run(values, open_source(data, layout, values), out, device=place, seed=seed)
+        return
     for name in ("record.json", "report.json", "report.html"):  # results of an earlier run must not stand beside those of this one
         (out / name).unlink(missing_ok=True)
 

@@ -14,6 +14,9 @@ from vidistill.knobs import Knobs, Value
 PAPERS = {"latent_vdd": "vidistill.papers.latent_vdd", "gvd": "vidistill.papers.gvd"}
 """Paper name -> the module that holds its ``KNOBS`` and its ``run``."""
 
+SHARED = ("gvd",)
+"""Papers whose clips several processes make together (accelerate launch, torchrun); of the others only the first process runs."""
+
 TIERS = {"toy": "quick", "small": "ours", "full": "paper"}
 """Tier of a reproduction -> the preset it runs."""
 

@@ -195,3 +195,35 @@ def test_class_names_become_prompts() -> None:
         "pan-left",
         "slide",
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_set_of_one(world, tiny_dit, tmp_path) -> None:
+    knobs = TINY | {"model": str(tiny_dit), "arms": "unguided", "seeds": 1, "sampling_batch": 1}  # alone, a clip has the same bits
+    settings = [part for name, value in knobs.items() for part in ("--set", f"{name}={value}")]
+
+    def start(out: str, **environment: str) -> subprocess.Popen:
+        command = [
+            sys.executable,
+            "-m",
+            "vidistill.lab.cli",
+            "run",
+            "gvd",
+            "--data",
+            str(world),
+            "--device",
+            "cpu",
+            "--out",
+            str(tmp_path / out),
+        ]
+        return subprocess.Popen([*command, *settings], env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+
+    both = [start("two", RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    assert [process.wait(240) for process in both] == [0, 0]
+    assert start("one").wait(240) == 0
+    one, two = (tmp_path / name for name in ("one", "two"))
+    assert (one / "distilled.safetensors").read_bytes() == (two / "distilled.safetensors").read_bytes()
+    clips = [sorted(path.name for path in (folder / "videos").iterdir()) for folder in (one, two)]
+    assert clips[0] == clips[1]
+    assert all((one / "videos" / name).read_bytes() == (two / "videos" / name).read_bytes() for name in clips[0])
+    assert (two / "report.json").is_file()
