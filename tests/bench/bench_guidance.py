@@ -60,7 +60,8 @@ def main() -> int:
         plain = run(model, [0], args.steps, [])
         guided: dict[str, float] = {}
         plain()
-        for label, operator in {weight: Pull(centre, 0.1, weight) for weight in WEIGHTS} | {"low-pass": LowPass()}.items():
+        operators: dict[str, Operator] = {weight: Pull(centre, 0.1, weight) for weight in WEIGHTS}
+        for label, operator in (operators | {"low-pass": LowPass()}).items():
             call = run(model, [0], args.steps, [operator])
             call()
             turns = [(timed(call), timed(plain)) for _ in range(args.repeats)]
