@@ -192,6 +192,7 @@ def run(
     data: Annotated[Path | None, typer.Option(help="folder of videos; left out: the embedded Motion World")] = None,
     layout: Layout = "ucf101",
     preset: Annotated[str | None, typer.Option(help="a named set of knob values")] = None,
+    model: Annotated[str | None, typer.Option(help="the knob of that name: a model of the zoo, a folder or a hub id")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="turn one knob; may be repeated")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the results [default: runs/PAPER]")] = None,
     seed: Seed = 0,
@@ -206,7 +207,8 @@ def run(
     started = datetime.now(UTC)
     module = presets.paper_module(paper)
     named = presets.preset(paper, preset, module.KNOBS) if preset else {}
-    values = module.KNOBS.resolve(named, module.KNOBS.parse(_settings(settings or [], "--set")))
+    settings = [*(settings or []), *([f"model={model}"] if model else [])]
+    values = module.KNOBS.resolve(named, module.KNOBS.parse(_settings(settings, "--set")))
     place, helper = _torch_device(device), int(os.environ.get("RANK", 0)) > 0
     out = ensure_folder(out or Path("runs", paper))
     if helper:  # one of several processes: it makes its share, the first one writes the results
@@ -221,7 +223,7 @@ def run(
         videos = open_source(data, layout, values, stages)
         report = write_report(out, module.run(values, videos, out, device=place, seed=seed, progress=stages))
     source = ["--data", str(data), "--layout", layout] if data else []
-    turned = [*(["--preset", preset] if preset else []), *(part for pair in settings or [] for part in ("--set", pair))]
+    turned = [*(["--preset", preset] if preset else []), *(part for pair in settings for part in ("--set", pair))]
     command = ["vidistill", "run", paper, *source, *turned, "--out", str(out), "--seed", str(seed), "--device", place]
     write_record(
         out,

@@ -197,6 +197,33 @@ def test_class_names_become_prompts() -> None:
     ]
 
 
+def test_a_class_with_one_clip_has_one_centre(tiny_dit, tmp_path) -> None:
+    write_world(tmp_path / "world", seed=3, per_class_train=1, per_class_test=1, frames=16, size=64, classes=("slide", "spin"))
+    report = go(tmp_path / "world", tiny_dit, tmp_path / "out", arms="method", seeds=1, instances=1)
+    assert [row["centres"] for row in report.extra["centres"]] == [1, 1]
+    assert next(arm for arm in report.arms if arm["name"] == "method")["diversity"] is None  # nothing to compare with
+
+
+def test_another_family_is_one_option(world, tiny_unet, tmp_path, capsys) -> None:
+    """The same command on a randomly initialised ModelScope pipeline, as on any folder that its ``save_pretrained`` wrote."""
+    from vidistill.lab.cli import app
+
+    settings = [part for name, value in (TINY | {"arms": "method", "seeds": 1}).items() for part in ("--set", f"{name}={value}")]
+    where = ["--data", str(world), "--layout", "ucf101", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    app(["run", "gvd", *where, "--model", str(tiny_unet), *settings], standalone_mode=False)
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["knobs"]["model"] == str(tiny_unet)
+    assert f"model={tiny_unet}" in record["command"]
+    assert f"{tiny_unet.name} does not know" not in capsys.readouterr().out
+    assert len(list((tmp_path / "out" / "videos").iterdir())) == 3 * 2 * 2
+
+
+def test_words_that_the_model_does_not_know_are_said(tiny_dit, tmp_path) -> None:
+    write_world(tmp_path / "world", seed=3, per_class_train=2, per_class_test=1, frames=16, size=64, classes=("slide", "spin"))
+    report = go(tmp_path / "world", tiny_dit, tmp_path / "out", arms="method", seeds=1, instances=1, prompt="a person doing {class}")
+    assert any("does not know 2 words of the prompts (person, doing)" in note for note in report.notes)
+
+
 @pytest.mark.slow
 def test_two_processes_make_the_set_of_one(world, tiny_dit, tmp_path) -> None:
     knobs = TINY | {"model": str(tiny_dit), "arms": "unguided", "seeds": 1, "sampling_batch": 1}  # alone, a clip has the same bits
