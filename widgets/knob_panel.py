@@ -112,9 +112,12 @@ class KnobPanel(pn.viewable.Viewer):
         Raises:
             InputError: an unknown knob or a value outside the declared limits.
         """
+        self._set(values)
+
+    def _set(self, values: Mapping[str, Any], turned: str | None = None) -> None:
         merged = self.knobs.resolve(self.values, values)
         self.values = {name: self._capped(name, value) for name, value in merged.items()}
-        self._mirror()
+        self._mirror(turned)
 
     def cap(self, name: str, high: float, why: str) -> None:
         """Lower a knob's upper end to what the data at hand allow; ``why`` is shown under it."""
@@ -141,7 +144,8 @@ class KnobPanel(pn.viewable.Viewer):
         if self._quiet or value == self.values[name]:
             return
         try:
-            self.set({name: value})
+            # A control that shows what was asked for is left alone: it may have been moved on while this release was on its way.
+            self._set({name: value}, turned=name if self._capped(name, value) == value else None)
         except InputError as error:  # a typed value outside the limits: say so, and go back to the last valid one
             self._mirror()
             self._hints[name].object = f'<span role="alert" style="color:{style.VERMILLION}">{html.escape(str(error))}</span>'
@@ -155,12 +159,15 @@ class KnobPanel(pn.viewable.Viewer):
     def _locked(self, locked: bool) -> None:
         self.seed_box.disabled = self.dice_button.disabled = locked
 
-    def _mirror(self) -> None:
-        """Make every control and hint show ``values``."""
+    def _mirror(self, turned: str | None = None) -> None:
+        """Make every control but the one that was just ``turned``, and every hint, show ``values``."""
         self._quiet = True
         for name, widget in self.controls.items():
-            widget.value = self.values[name]
-            if "value_throttled" in widget.param:  # else the next release at the old place would be no change and go unheard
+            if name != turned:
+                widget.value = self.values[name]
+            if (
+                name != turned and "value_throttled" in widget.param
+            ):  # else the next release at the old place would be no change and go unheard
                 with param.edit_constant(widget):
                     widget.value_throttled = self.values[name]
             idle = name in self._uses and not self._uses[name](self.values)

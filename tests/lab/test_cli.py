@@ -165,11 +165,12 @@ def test_cuda_without_a_gpu_is_one_line(toy, clips, tmp_path):
 def test_ctrl_c_ends_with_one_line_and_exit_code_130(clips, tmp_path):
     (tmp_path / "toy.toml").write_text("")
     script = f"""
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from vidistill.knobs import Knob, Knobs
 from vidistill.lab import cli, presets
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 def run(*_, **__):
     Path({str(tmp_path / "began")!r}).touch()
     time.sleep(60)

@@ -58,6 +58,19 @@ def test_values_follow_a_release_and_not_a_drag(panel):
     assert seen == [0.5]
 
 
+def test_a_slider_that_moved_on_is_not_pulled_back(panel):
+    import param
+
+    slider = panel.controls["rank_ratio"]
+    slider.value = 0.5  # the browser is here already
+    with param.edit_constant(slider):
+        slider.value_throttled = 0.6  # when an earlier release arrives
+    assert panel.values["rank_ratio"] == 0.6
+    assert slider.value == 0.5
+    release(slider, 0.5)
+    assert panel.values["rank_ratio"] == 0.5
+
+
 def test_a_browsers_rounding_does_not_reach_the_values(panel):
     release(panel.controls["rank_ratio"], 0.05 * 6 - 1e-16)
     assert panel.values["rank_ratio"] == 0.3
