@@ -42,8 +42,8 @@ KNOBS = Knobs(
         source="50 is the default of diffusers' ModelScope and Wan pipelines", group="sampler",
     ),
     Knob(
-        "guidance", 5.0, "pull towards the prompt, 1 is none", low=1, high=12, step=0.5, symbol="g",
-        source="classifier-free guidance, Ho and Salimans 2022; those pipelines' defaults are 9 and 5",
+        "guidance", 2.0, "pull towards the prompt, 1 is none", low=1, high=12, step=0.5, symbol="g",
+        source="classifier-free guidance, Ho and Salimans 2022; those pipelines' defaults are 9 and 5, lab-dit's is 2",
         equation=r"\hat\epsilon = \epsilon_\theta(x_t, \emptyset) + g\,(\epsilon_\theta(x_t, c) - \epsilon_\theta(x_t, \emptyset))",
         group="sampler",
     ),
