@@ -175,6 +175,15 @@ def test_the_teacher_may_be_a_student_or_see_the_videos(world, tiny_dit, tmp_pat
     assert all(arm["entropy"]["mean"] >= 0 for arm in report.arms)
 
 
+def test_a_teacher_is_found_for_any_classes(world, tiny_dit, tmp_path) -> None:
+    from vidistill.papers.sets import with_teacher
+
+    assert with_teacher({"teacher": "auto"}, ["Slide", "spin"]) == {"teacher": "lab-probe"}
+    assert with_teacher({"teacher": "auto"}, ["Slide", "brush_hair"]) == {"teacher": "student"}
+    assert with_teacher({"teacher": "folder"}, ["brush_hair"]) == {"teacher": "folder"}
+    assert go(world, tiny_dit, tmp_path / "out", arms="method", seeds=1).knobs["teacher"] == "lab-probe"
+
+
 def test_another_size_for_students(world, tiny_dit, tmp_path) -> None:
     go(world, tiny_dit, tmp_path / "out", arms="method", seeds=1, size=48)
     assert load_clips(tmp_path / "out" / "distilled.safetensors").video.shape == (6, 3, 16, 48, 48)

@@ -31,7 +31,7 @@ from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
 from vidistill.measure.guided import signs
-from vidistill.papers.sets import SHOWN, WHOLE, decides, judge, real_clips, teacher_of, whole
+from vidistill.papers.sets import SHOWN, WHOLE, decides, judge, real_clips, teacher_of, whole, with_teacher
 from vidistill.rng import stream_seed
 from vidistill.sample import KNOBS as SAMPLER_KNOBS
 from vidistill.sample import Job, collect, collected, load_denoiser, sampling_of, told_words
@@ -81,7 +81,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     Raises:
         InputError: a knob is out of range, U does not divide T, a class is too small, the teacher knows others, ``out`` cannot be written.
     """
-    k = KNOBS.resolve(values)
+    k = with_teacher(KNOBS.resolve(values), videos.classes)
     names, interval = pick_arms(k["arms"], ARMS, always=("method", "random")), Interval(k["t_high"], k["t_low"])
     check_videos(k["videos"], k["frames"])
     check_k(k["instances"], [sum(item.label == c for item in videos.train) for c in range(len(videos.classes))], videos.classes)

@@ -5,7 +5,7 @@ Not a paper. Legend: N clips, K classes, T frames of S x S pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from vidistill.codec import Codec, pack, unpack
 from vidistill.compress import load_distilled, save_within
 from vidistill.data import ClipStore, VideoSet, prepare_clips, protocol_of, resized
+from vidistill.errors import InputError
 from vidistill.knobs import Knobs
 from vidistill.measure import accuracy
 from vidistill.measure.teacher import load_teacher
@@ -72,6 +73,17 @@ def judge(
     net = train_student(video, labels, classes=len(test.classes), seed=seed, device=device, soft=soft, progress=progress, **how)
     found = {"agreement": None, "entropy": None} if soft is None else soft.about(labels)
     return found | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
+
+
+def with_teacher(k: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the knobs with the teacher ``"auto"`` decided: lab-probe where it knows the classes, else a student trained on all clips."""
+    if k["teacher"] != "auto":
+        return k
+    try:
+        load_teacher("lab-probe", classes)
+    except InputError:
+        return k | {"teacher": "student"}
+    return k | {"teacher": "lab-probe"}
 
 
 def teacher_of(

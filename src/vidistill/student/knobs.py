@@ -14,7 +14,13 @@ KNOBS = (
 )
 
 SOFT_KNOBS = (
-    Knob("teacher", "lab-probe", "lab-probe, student (trained on all clips), a VideoMAE", source="GVD: VideoMAE", group="labels"),
+    Knob(
+        "teacher",
+        "auto",
+        "lab-probe, student (trained on all clips), a VideoMAE; auto: the first that knows",
+        source="GVD: VideoMAE",
+        group="labels",
+    ),
     Knob("soft", 0.8, "share of the teacher in the loss", low=0, high=1, step=0.05, symbol="a", source="GVD: alpha 0.2", group="labels"),
     Knob("temperature", 3.0, "softness of its labels", low=0.1, high=50, step=0.1, symbol="tau", source="GVD: 3.0", group="labels"),
     Knob("t_squared", True, "weigh its term with the temperature squared", source="Hinton et al. 2015", group="labels"),
