@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from vidistill.errors import InputError
-from vidistill.schedule import ALPHA_MIN, DECAYS, Interval, Time, ddim_sigma, frame_weights, guidance_scale, pull_weight
+from vidistill.schedule import ALPHA_MIN, DECAYS, First, Interval, Time, ddim_sigma, frame_weights, guidance_scale, pull_weight
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
 ABAR = (1 - BETAS).cumprod(0)
@@ -124,6 +125,14 @@ def test_interval_is_open_below_and_closed_above() -> None:
             Interval(*wrong)
 
 
+def test_first_steps() -> None:
+    First(4).check(4)
+    with pytest.raises(InputError, match=r"first I=5 steps: the sampler makes N=4"):
+        First(5).check(4)
+    with pytest.raises(InputError, match="I must be 0"):
+        First(-1)
+
+
 def test_cfgpp_makes_the_step_of_ordinary_guidance() -> None:
     """One CFG++ step lands where ordinary guidance with w = lam / (1 - sqrt(SNR_t / SNR_s)) does; only its clean video differs."""
     draw = torch.Generator().manual_seed(0)
@@ -134,6 +143,35 @@ def test_cfgpp_makes_the_step_of_ordinary_guidance() -> None:
         plus = a2 * (x - s * (u + lam * (c - u))) / a + s2 * u
         eps = u + guidance_scale(lam, now, after) * (c - u)
         torch.testing.assert_close(plus, a2 * (x - s * eps) / a + s2 * eps, rtol=1e-6, atol=1e-6)
+
+
+def exact(abar: torch.Tensor) -> Time:
+    return Time(torch.tensor(0), abar**0.5, (1 - abar) ** 0.5)
+
+
+@pytest.mark.parametrize("family", ["ddim", "flow"])
+def test_cfgpp_identity_in_float64(family: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, u, c = (torch.randn(6, dtype=torch.float64, generator=draw) for _ in range(3))
+    abar = (1 - BETAS.double()).cumprod(0)
+    sigmas = torch.linspace(0.999, 0.001, 51, dtype=torch.float64)
+    levels = [exact(abar[t]) for t in range(999, 0, -20)] if family == "ddim" else [Time(1000 * s, 1 - s, s) for s in sigmas]
+    for now, after in pairwise(levels):
+        a, s, a2, s2 = now.alpha, now.sigma, after.alpha, after.sigma
+        plus = a2 * (x - s * (u + 0.8 * (c - u))) / a + s2 * u
+        eps = u + guidance_scale(0.8, now, after) * (c - u)
+        torch.testing.assert_close(plus, a2 * (x - s * eps) / a + s2 * eps, rtol=1e-12, atol=1e-12)
+
+
+def test_cfgpp_read_as_ordinary_guidance() -> None:
+    """VideoGuide on AnimateDiff: 50 steps, lam 0.8."""
+    abar = (1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64)).cumprod(0)
+    assert float(abar[-1]) == pytest.approx(0.00158, abs=1e-5)
+    grid = [round(999 * (50 - i) / 50) for i in range(51)]
+    scales = [guidance_scale(0.8, exact(abar[t]), exact(abar[s])) for t, s in pairwise(grid)]
+    assert scales[:5] == pytest.approx([7.08, 7.21, 7.34, 7.47, 7.61], abs=0.02)
+    assert max(scales) == pytest.approx(11.3, abs=0.1)
+    assert scales[-1] == pytest.approx(1.0, abs=0.1)
 
 
 def test_cfgpp_on_a_straight_path_does_not_depend_on_the_shift() -> None:

@@ -1,9 +1,9 @@
 """Guidance as pure functions: of what the network predicts, of the clean video it means, of the latents that come next."""
 
-from vidistill.guide.cfg import Cfg, CfgPlus
+from vidistill.guide.cfg import Cfg, CfgPlus, Switch
 from vidistill.guide.knobs import KNOBS
-from vidistill.guide.lowpass import LowPass, butterworth, mix
+from vidistill.guide.lowpass import FILTERS, LowPass, low_pass_mask, mix
 from vidistill.guide.operators import Moment, Operator, force
 from vidistill.guide.pull import Pull
 
-__all__ = ["KNOBS", "Cfg", "CfgPlus", "LowPass", "Moment", "Operator", "Pull", "butterworth", "force", "mix"]
+__all__ = ["FILTERS", "KNOBS", "Cfg", "CfgPlus", "LowPass", "Moment", "Operator", "Pull", "Switch", "force", "low_pass_mask", "mix"]

@@ -3,7 +3,7 @@
     CFG     out = u + g (c - u)               renoised with out      (Ho and Salimans 2022; g = 1 is no guidance)
     CFG++   out = u + lam (c - u)             renoised with u        (Chung et al. 2024, arXiv 2406.08070; lam in [0, 1])
 
-g is the standard scale, the one of diffusers' pipelines.
+g is the standard scale, the one of diffusers' pipelines. ``vidistill.schedule.guidance_scale`` reads a lam as a g, step by step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vidistill.errors import InputError
+from vidistill.guide.operators import Moment
+from vidistill.schedule import First, Interval
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,26 @@ class CfgPlus:
     def combine(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output that is believed and the one that is renoised with."""
         return u + self.scale * (c - u), u
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One way of combining on some steps, another one on the rest: VideoGuide's paper has CFG++ 0.8 on the first I steps, then CFG 7.5.
+
+    Attributes:
+        inside, outside: on the steps of ``interval``, and on the rest.
+        interval: timesteps, or the first steps.
+    """
+
+    inside: Cfg | CfgPlus
+    outside: Cfg | CfgPlus
+    interval: Interval | First
+
+    @property
+    def needs_both(self) -> bool:
+        """Whether the output without a prompt is needed at any step."""
+        return self.inside.needs_both or self.outside.needs_both
+
+    def at(self, moment: Moment) -> Cfg | CfgPlus:
+        """Return the way of a step."""
+        return self.inside if moment.within(self.interval) else self.outside

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from vidistill.schedule import Time
+from vidistill.schedule import First, Interval, Time
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Moment:
     x: Tensor
     seeds: tuple[int, ...]
 
+    def within(self, interval: Interval | First) -> bool:
+        """Return whether this step is one of an interval's, in timesteps or counted from the first."""
+        return self.index < interval.steps if isinstance(interval, First) else interval.holds(self.now.t)
+
 
 class Operator(Protocol):
     """A change of the predicted clean video, or of the latents that come next.
@@ -46,6 +50,21 @@ class Operator(Protocol):
     @property
     def name(self) -> str:
         """What it is called in records."""
+
+    @property
+    def interval(self) -> Interval | First:
+        """The steps at which it works."""
+
+    @property
+    def evaluations(self) -> int:
+        """How often a network is evaluated, per clip, for a change of the clean video."""
+
+    @property
+    def keeps_noise(self) -> bool:
+        """Whether the noise that is put back stays the network's, x' = alpha' (x0 + change) + sigma' eps.
+
+        Without it, it becomes the one that the changed video means, (x - alpha (x0 + change)) / sigma. With CFG++ it always stays.
+        """
 
     def on_x0(self, x0: Tensor, at: Moment) -> Tensor | None:
         """Return the change of the clean video, ``[B, C, T, H, W]``."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidistill.errors import InputError, choose
 from vidistill.guide.operators import Moment
-from vidistill.schedule import DECAYS, WEIGHTS, Interval, frame_weights, pull_weight
+from vidistill.schedule import DECAYS, WEIGHTS, First, Interval, frame_weights, pull_weight
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Pull:
         strength: lambda >= 0; 0 is no pull and costs nothing. What a lambda does depends on the weight.
         weight: s_t, one of ``vidistill.schedule.WEIGHTS``.
         decay: w_f, one of ``vidistill.schedule.DECAYS``.
-        interval: the timesteps at which it works.
+        interval: the timesteps, or the first steps, at which it works.
 
     Raises:
         InputError: ``strength`` < 0, an unknown weight or decay, or centres that are no latents.
@@ -33,8 +33,10 @@ class Pull:
     strength: float
     weight: str = "score"
     decay: str = "linear"
-    interval: Interval = field(default_factory=Interval)
+    interval: Interval | First = field(default_factory=Interval)
     name: str = "pull"
+    evaluations = 0
+    keeps_noise = False
 
     def __post_init__(self) -> None:
         choose("time weight", self.weight, WEIGHTS)
@@ -45,7 +47,7 @@ class Pull:
             raise InputError(f"a pull needs one centre a clip, [B, C, T, H, W], got {tuple(self.centres.shape)}")
 
     def on_x0(self, x0: Tensor, at: Moment) -> Tensor | None:
-        if self.strength == 0 or not self.interval.holds(at.now.t):
+        if self.strength == 0 or not at.within(self.interval):
             return None
         if self.centres.shape != x0.shape:
             raise InputError(

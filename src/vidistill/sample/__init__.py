@@ -2,14 +2,17 @@
 
 from vidistill.sample.collect import Job, collect, collected
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
+from vidistill.sample.freeinit import freeinit
 from vidistill.sample.knobs import KNOBS, sampling_of
 from vidistill.sample.load import load_denoiser
 from vidistill.sample.sampler import Step, fits, generate, sample
 from vidistill.sample.tape import Tape, fork, load_tape, record
+from vidistill.sample.teacher import T_MAPS, Teacher
 from vidistill.sample.words import told_words
 
 __all__ = [
     "KNOBS",
+    "T_MAPS",
     "Denoiser",
     "Epsilon",
     "Flow",
@@ -17,10 +20,12 @@ __all__ = [
     "Motion",
     "Step",
     "Tape",
+    "Teacher",
     "collect",
     "collected",
     "fits",
     "fork",
+    "freeinit",
     "generate",
     "load_denoiser",
     "load_tape",

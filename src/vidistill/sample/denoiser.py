@@ -84,6 +84,18 @@ class Denoiser(ABC):
         """Return for each step where it begins and where it ends, from noise to video."""
 
     @abstractmethod
+    def at(self, t: Tensor) -> Time:
+        """Return the point of a training timestep, a 0-d tensor as ``Time.t``."""
+
+    @abstractmethod
+    def like(self, time: Time) -> Time:
+        """Return the point with the signal-to-noise ratio of another model's, or the nearest that this one was trained on."""
+
+    @abstractmethod
+    def below(self, time: Time, points: int) -> list[Time]:
+        """Return ``points`` - 1 points from ``time`` down, evenly spaced in the model's own time; the next one would be the video."""
+
+    @abstractmethod
     def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Return the network's outputs at ``x`` for ``negative`` (None where it is not given) and for ``text``."""
 
@@ -126,11 +138,20 @@ class Epsilon(Denoiser):
         self.scheduler.set_timesteps(steps)
         stride = self.scheduler.config.num_train_timesteps // steps  # where DDIM's step ends; the next one may begin a little off
 
-        def at(t: Tensor) -> Time:
-            abar = self._abar(t)
-            return Time(t, abar**0.5, (1 - abar) ** 0.5)
+        return [(self.at(t), self.at(t - stride)) for t in self.scheduler.timesteps]
 
-        return [(at(t), at(t - stride)) for t in self.scheduler.timesteps]
+    def at(self, t: Tensor) -> Time:
+        abar = self._abar(t)
+        return Time(t, abar**0.5, (1 - abar) ** 0.5)
+
+    def like(self, time: Time) -> Time:
+        abar = self.scheduler.alphas_cumprod.double()
+        angles = torch.atan2((1 - abar).sqrt(), abar.sqrt())  # of (alpha, sigma): finite where alpha is 0
+        return self.at((angles - torch.atan2(time.sigma.double(), time.alpha.double())).abs().argmin())
+
+    def below(self, time: Time, points: int) -> list[Time]:
+        t = torch.linspace(0, float(time.t), points, dtype=torch.float64).round().long()
+        return [self.at(one) for one in t[1:].flip(0)]
 
     def _abar(self, t: Tensor) -> Tensor:
         return self.scheduler.alphas_cumprod[t] if t >= 0 else self.scheduler.final_alpha_cumprod
@@ -194,6 +215,21 @@ class Flow(Denoiser):
         self.scheduler.set_timesteps(steps)
         times = [Time(t, 1 - s, s) for t, s in zip([*self.scheduler.timesteps, torch.tensor(0.0)], self.scheduler.sigmas, strict=True)]
         return list(pairwise(times))
+
+    def at(self, t: Tensor) -> Time:
+        return self._level(t / self.scheduler.config.num_train_timesteps)
+
+    def like(self, time: Time) -> Time:
+        return self._level(time.sigma / (time.alpha + time.sigma))
+
+    def below(self, time: Time, points: int) -> list[Time]:
+        shift = self.scheduler.shift  # sigma = shift u / (1 + (shift - 1) u); the scheduler spaces u evenly
+        u = time.sigma / (shift - (shift - 1) * time.sigma)
+        levels = [u * k / (points - 1) for k in range(points - 2, 0, -1)]
+        return [time, *(self._level(shift * v / (1 + (shift - 1) * v)) for v in levels)]
+
+    def _level(self, sigma: Tensor) -> Time:
+        return Time(sigma * self.scheduler.config.num_train_timesteps, 1 - sigma, sigma)
 
     def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
         run = lambda words: self.parts["transformer"](x.to(self.dtype), time.t.to(x.device).expand(len(x)), words).sample  # noqa: E731

@@ -5,8 +5,8 @@
 
 ``u`` and ``c`` are the network's outputs for the negative prompt and for the prompt; the rest is said by ``guidance`` and ``operators``
 (see :mod:`vidistill.guide`), in their order. An operator changes the output by an increment, so that one without effect leaves every bit as
-it was. Steps are DDIM's (Song et al. 2021), Euler's on a flow, or, with ``renoise``, a few-step model's: all noise is put back anew,
-x_{t-1} = alpha' x0 + sigma' z.
+it was; the noise that is put back changes with it, but for CFG++'s and for an operator that keeps it. Steps are DDIM's (Song et al. 2021),
+Euler's on a flow, or, with ``renoise``, a few-step model's: all noise is put back anew, x_{t-1} = alpha' x0 + sigma' z.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from vidistill.errors import InputError
-from vidistill.guide import Cfg, CfgPlus, Moment, Operator, force
+from vidistill.guide import Cfg, CfgPlus, Moment, Operator, Switch, force
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
+from vidistill.schedule import First
 from vidistill.types import Progress, silent
 
 
@@ -37,7 +38,7 @@ class Step:
         x0: the clean latents predicted, after the operators, ``[B, C, T, H, W]``.
         latents: the latents after the step; those of the last step are the clip.
         forces: operator -> root mean square of its change in each frame, ``[B, T]``; one that did nothing is missing.
-        evaluations: of the network, per clip, so far.
+        evaluations: of networks, the model's and those of operators, per clip, so far; outputs for a prompt and for none are two.
         seconds: since the first step began, without the time that the caller took between steps.
     """
 
@@ -59,7 +60,7 @@ def sample(
     *,
     seeds: Sequence[int],
     steps: int | None = None,
-    guidance: float | Cfg | CfgPlus | None = None,
+    guidance: float | Cfg | CfgPlus | Switch | None = None,
     negative: str = "",
     operators: Sequence[Operator] = (),
     eta: float = 0.0,
@@ -83,7 +84,8 @@ def sample(
         latents: what to begin with instead of noise, ``[B, C, T, H, W]``.
 
     Raises:
-        InputError: prompts and seeds differ in number, a number is out of range, or what the model or an operator gives is not finite.
+        InputError: prompts and seeds differ in number, a number is out of range, an operator or the guidance works on more first steps than
+            there are, or what the model or an operator gives is not finite.
     """
     steps, guidance = model.steps if steps is None else steps, combiner(model, guidance)
     if not prompts or len(prompts) != len(seeds):
@@ -95,6 +97,9 @@ def sample(
     if eta and (renoise or model.family == "flow"):
         why = "renoise puts all noise back anyway" if renoise else f"{model.id} samples a flow, whose steps add none"
         raise InputError(f"eta={eta:g} is the noise of DDIM's steps, and {why}: use eta=0")
+    for interval in (*(one.interval for one in operators), *([guidance.interval] if isinstance(guidance, Switch) else [])):
+        if isinstance(interval, First):
+            interval.check(steps)
     shape = (len(prompts), *model.shape)
     if latents is not None and latents.shape != shape:
         raise InputError(f"the latents to begin with are {tuple(latents.shape)}, {model.id} makes {shape}")
@@ -103,9 +108,9 @@ def sample(
     return _run(model, prompts, tuple(seeds), steps, guidance, negative, tuple(operators), eta, renoise, start, latents)
 
 
-def combiner(model: Denoiser, guidance: float | Cfg | CfgPlus | None) -> Cfg | CfgPlus:
+def combiner(model: Denoiser, guidance: float | Cfg | CfgPlus | Switch | None) -> Cfg | CfgPlus | Switch:
     """Return how outputs are combined: a number is ordinary guidance, None the model's own."""
-    if isinstance(guidance, Cfg | CfgPlus):
+    if isinstance(guidance, Cfg | CfgPlus | Switch):
         return guidance
     return Cfg(model.guidance if guidance is None else guidance)
 
@@ -115,7 +120,7 @@ def _run(
     prompts: Sequence[str],
     seeds: tuple[int, ...],
     steps: int,
-    guidance: Cfg | CfgPlus,
+    guidance: Cfg | CfgPlus | Switch,
     negative: str,
     operators: tuple[Operator, ...],
     eta: float,
@@ -129,18 +134,24 @@ def _run(
         text = model.encode(prompts)
         against = model.encode([negative] * len(prompts)) if guidance.needs_both else None
         x = (normal(seeds, "init", model.shape) if latents is None else latents).to(model.device)
-    each = 2 if guidance.needs_both else 1
+    evaluations = 0
     for index, (now, after) in list(enumerate(grid))[start:]:
         with torch.inference_mode():
             at = Moment(index, steps, now, after, eta, x, seeds)
-            u, c = model.predict(x, now, text, against)
-            out, back = (c, c) if u is None else guidance.combine(u, c)
+            way = guidance.at(at) if isinstance(guidance, Switch) else guidance
+            u, c = model.predict(x, now, text, against if way.needs_both else None)
+            evaluations += 2 if way.needs_both else 1
+            out, back = (c, c) if u is None else way.combine(u, c)
+            moves = back is out  # the noise that is put back moves with the clean video
             x0 = model.clean(x, out, now)
             changes: list[tuple[str, Tensor]] = []
             for operator in operators:
                 if (change := operator.on_x0(x0, at)) is not None:
                     shifted = model.shifted(out, change, now)
-                    x0, out, back = x0 + change, shifted, shifted if back is out else back
+                    if moves and not operator.keeps_noise:
+                        back = shifted if back is out else model.shifted(back, change, now)
+                    x0, out = x0 + change, shifted
+                    evaluations += operator.evaluations
                     changes.append((operator.name, change))
             noisy = eta or (renoise and index < steps - 1)
             z = normal(seeds, f"step/{index}", model.shape).to(x) if noisy and float(after.sigma) > 0 else None
@@ -163,7 +174,7 @@ def _run(
         x = following
         spent += time.perf_counter() - began
         forces = {name: force(change) for name, change in changes}
-        yield Step(index, steps, float(now.t), float(now.alpha), float(now.sigma), x0, x, forces, each * (index + 1 - start), spent)
+        yield Step(index, steps, float(now.t), float(now.alpha), float(now.sigma), x0, x, forces, evaluations, spent)
         began = time.perf_counter()
 
 
@@ -173,7 +184,7 @@ def generate(
     *,
     seeds: Sequence[int],
     steps: int | None = None,
-    guidance: float | Cfg | CfgPlus | None = None,
+    guidance: float | Cfg | CfgPlus | Switch | None = None,
     negative: str = "",
     batch: int = 8,
     progress: Progress = silent,

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from vidistill.errors import InputError
 from vidistill.files import load_tensors, save_tensors
-from vidistill.guide import Cfg, CfgPlus
+from vidistill.guide import Cfg, CfgPlus, Switch
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
 from vidistill.sample.sampler import Step, combiner, sample
+from vidistill.schedule import First, Interval
 
-GUIDANCE = {"cfg": Cfg, "cfg++": CfgPlus}
+GUIDANCE: dict[str, type[Cfg] | type[CfgPlus]] = {"cfg": Cfg, "cfg++": CfgPlus}
 FORMAT = "vidistill-tape-1"
 
 
@@ -61,6 +62,23 @@ def load_tape(path: str | Path) -> Tape:
     return Tape(about["settings"], tensors["latents"], tensors["x0"], forces)
 
 
+def facts_of(guidance: Cfg | CfgPlus | Switch) -> dict[str, Any]:
+    """Return a way to combine outputs as a tape keeps it, JSON-ready."""
+    if isinstance(guidance, Switch):
+        ways = {"inside": facts_of(guidance.inside), "outside": facts_of(guidance.outside)}
+        return {"kind": "switch", **ways, "interval": asdict(guidance.interval)}
+    return {"kind": next(name for name, one in GUIDANCE.items() if isinstance(guidance, one)), **asdict(guidance)}
+
+
+def guidance_of(facts: dict[str, Any]) -> Cfg | CfgPlus | Switch:
+    """Return the way to combine outputs that :func:`facts_of` described."""
+    if facts["kind"] != "switch":
+        return GUIDANCE[facts["kind"]](facts["scale"])
+    inside, outside = (GUIDANCE[facts[name]["kind"]](facts[name]["scale"]) for name in ("inside", "outside"))
+    interval = First(**facts["interval"]) if "steps" in facts["interval"] else Interval(**facts["interval"])
+    return Switch(inside, outside, interval)
+
+
 def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **options: Any) -> Tape:
     """Run the sampler to its end and return the tape; arguments as :func:`vidistill.sample.sample`'s.
 
@@ -68,14 +86,13 @@ def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **o
         InputError: as the sampler.
     """
     guidance = combiner(model, options.get("guidance"))
-    kind = next(name for name, one in GUIDANCE.items() if isinstance(guidance, one))
     steps = list(sample(model, prompts, seeds=seeds, **options))
     settings = {
         "model": model.id,
         "prompts": list(prompts),
         "seeds": list(seeds),
         "steps": steps[0].steps,
-        "guidance": {"kind": kind, **asdict(guidance)},
+        "guidance": facts_of(guidance),
         "negative": options.get("negative", ""),
         "eta": options.get("eta", 0.0),
         "renoise": options.get("renoise", False),
@@ -106,6 +123,6 @@ def fork(model: Denoiser, tape: Tape, start: int, **changes: Any) -> Iterator[St
         raise InputError(f"the tape was made with {s['model']}, not with {model.id}")
     if not 0 <= start < s["steps"]:
         raise InputError(f"the tape has steps 0 to {s['steps'] - 1}, there is none {start}")
-    kept = {"steps": s["steps"], "guidance": GUIDANCE[s["guidance"]["kind"]](s["guidance"]["scale"])}
+    kept = {"steps": s["steps"], "guidance": guidance_of(s["guidance"])}
     kept |= {name: s[name] for name in ("negative", "eta", "renoise")}
     return sample(model, s["prompts"], seeds=s["seeds"], start=start, latents=tape.latents[start], **(kept | changes))

@@ -2,12 +2,13 @@
 
 from vidistill.schedule.decay import DECAYS, frame_weights
 from vidistill.schedule.noise import Time, alpha_of, ddim_sigma, guidance_scale, snr
-from vidistill.schedule.weights import ALPHA_MIN, WEIGHTS, Interval, pull_weight
+from vidistill.schedule.weights import ALPHA_MIN, WEIGHTS, First, Interval, pull_weight
 
 __all__ = [
     "ALPHA_MIN",
     "DECAYS",
     "WEIGHTS",
+    "First",
     "Interval",
     "Time",
     "alpha_of",

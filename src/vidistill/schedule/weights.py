@@ -74,6 +74,7 @@ class Interval:
             )
 
     def holds(self, t: float | Tensor) -> bool:
+        """Return whether a timestep is inside."""
         return self.low < float(t) <= self.high
 
     def count(self, times: list[tuple[Time, Time]]) -> int:
@@ -84,3 +85,26 @@ class Interval:
         """Say how many steps of a grid are guided."""
         guided = self.count(times)
         return f"{guided} of {len(times)} steps are guided" + ("" if guided else f": none lies in {self.high:g} >= t > {self.low:g}")
+
+
+@dataclass(frozen=True)
+class First:
+    """The first I steps of a run, whatever their timesteps (VideoGuide, arXiv 2410.04364).
+
+    Attributes:
+        steps: I >= 0; 0 is none.
+
+    Raises:
+        InputError: I < 0.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"cannot guide the first {self.steps} steps: I must be 0 (none) or more")
+
+    def check(self, steps: int) -> None:
+        """Raise an :class:`InputError` where a run of N ``steps`` has fewer than I."""
+        if self.steps > steps:
+            raise InputError(f"cannot guide the first I={self.steps} steps: the sampler makes N={steps}, and I must not exceed N")
