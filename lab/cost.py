@@ -33,7 +33,7 @@ def sampling_cost(
         batch explains; ``spread``, the largest and the least seconds a clip over the counts; ``rows`` for a table and what it ``says``.
     """
     model = load_denoiser(name, device=device, steps=steps)
-    run = lambda size, first: [list(sample(model, [""] * size, seeds=range(first, first + size)))]  # noqa: E731
+    run = lambda size, first: list(sample(model, [""] * size, seeds=range(first, first + size)))  # noqa: E731
     run(min(batches), 0)  # the first call pays for what later ones find
     by_batch = {size: statistics.median(_timed(run, size, 100 * turn) for turn in range(TURNS)) for size in batches}
     by_count = {}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 from typing import Any
 
 import panel as pn
 
-from vidistill.errors import InputError
 from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, Look, presets
 from vidistill.lab.previews import Preview
 from vidistill.widgets import style
@@ -224,13 +222,9 @@ class GvdBench(pn.viewable.Viewer):
         await self.run()
 
     async def _typed(self, event: Any) -> None:
-        try:
-            await asyncio.to_thread(self._session.zoo.check, self.model.value, self.prompt.value)
-            line = ""
-        except InputError as error:
-            line = str(error)
-        if not self.bar.running and (not line or self.bar.failed != line):  # a run says it itself
-            self._hint.object = style.alert(line) if line else ""
+        model, prompt = self.model.value, self.prompt.value
+        if (hint := await self.bar.hint(lambda: self._session.zoo.check(model, prompt))) is not None:
+            self._hint.object = hint
 
     def _cap_noise(self) -> None:
         noisy = self._session.adds_noise(self.model.value)

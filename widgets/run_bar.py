@@ -86,6 +86,17 @@ class RunBar(pn.viewable.Viewer):
             self.seconds = time.monotonic() - began
             self._rest(f"done in {self.seconds:.2f} s")
 
+    async def hint(self, check: Callable[[], Any]) -> str | None:
+        """Return what ``check()`` refuses as an alert, "" where it refuses nothing; None where a run says it, or will."""
+        try:
+            await asyncio.to_thread(check)
+            line = ""
+        except InputError as error:
+            line = str(error)
+        if self.running or (line and self.failed == line):
+            return None
+        return style.alert(line) if line else ""
+
     def _tell(self, step: Step, left: float | None) -> None:
         still = "" if left is None else f", about {left:.0f} s left" if left >= 1 else ", under a second left"
         self._words.object = _words(f"{step.stage} {step.done} of {step.total}{still}", step.done / max(step.total, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import panel as pn
 
 from vidistill.data.world import FACTORS, MOTIONS
-from vidistill.errors import InputError
 from vidistill.lab.previews import Preview
 from vidistill.lab.zoo_session import KNOBS, Reading, Take, ZooSession, asked, compose
 from vidistill.widgets import style
@@ -181,13 +179,9 @@ class ZooBench(pn.viewable.Viewer):
 
     async def _typed(self, event: Any) -> None:
         self._show_words()
-        try:
-            await asyncio.to_thread(self._session.check, self.model.value, self.prompt.value)
-            line = ""
-        except InputError as error:
-            line = str(error)
-        if not self.bar.running and (not line or self.bar.failed != line):  # a run says it itself
-            self._hint.object = style.alert(line) if line else ""
+        model, prompt = self.model.value, self.prompt.value
+        if (hint := await self.bar.hint(lambda: self._session.check(model, prompt))) is not None:
+            self._hint.object = hint
 
     def _picked(self, event: Any) -> None:
         if self.panel.preset.value != OWN:  # knobs that nobody turned follow the model

@@ -14,10 +14,10 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
+from clock import timed
 
 from vidistill import zoo
 from vidistill.guide import LowPass, Operator, Pull
@@ -34,14 +34,6 @@ def run(model: Denoiser, seeds: list[int], steps: int, operators: list[Operator]
             pass
 
     return call
-
-
-def timed(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def main() -> int:

@@ -15,10 +15,10 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
+from clock import timed
 
 from vidistill import zoo
 from vidistill.guide import Cfg, CfgPlus, LowPass, Operator, Switch, low_pass_mask
@@ -36,14 +36,6 @@ def run(model: Denoiser, steps: int, guidance: float | Switch, operators: list[O
         return step.evaluations
 
     return call
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def loop() -> list[float]:

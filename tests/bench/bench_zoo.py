@@ -13,7 +13,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers  # noqa: F401
+from clock import timed
 
 from vidistill import shipped, zoo
 from vidistill.rng import normal
@@ -52,14 +52,6 @@ def stock(model: Denoiser, folder: Path, steps: int) -> Callable[[], torch.Tenso
             **extra,
         ).frames
     )
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def main() -> int:

@@ -88,22 +88,15 @@ def test_lambda_zero_is_the_unguided_arm(world, tiny_dit, tmp_path) -> None:
     assert not torch.equal(a, c)
 
 
-def test_cancelled_anywhere_it_resumes_to_the_same_result(world, tiny_dit, tmp_path, monkeypatch) -> None:
+def test_cancelled_anywhere_it_resumes_to_the_same_result(world, tiny_dit, tmp_path, monkeypatch, cut_at) -> None:
     steps = []
     knobs = {"arms": "unguided", "seeds": 1}
     want = go(world, tiny_dit, tmp_path / "whole", progress=lambda *call: steps.append(call), **knobs).as_dict()
     want_file = (tmp_path / "whole" / "distilled.safetensors").read_bytes()
     for stop in sorted({1, len(steps) // 3, len(steps) // 2, len(steps) - 2}):
         monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / f"cache-{stop}"))
-        calls = []
-
-        def cut(*call, calls=calls, stop=stop):
-            calls.append(call)
-            if len(calls) == stop:
-                raise Cancelled
-
         with pytest.raises(Cancelled):
-            go(world, tiny_dit, tmp_path / f"cut-{stop}", progress=cut, **knobs)
+            go(world, tiny_dit, tmp_path / f"cut-{stop}", progress=cut_at(stop), **knobs)
         assert go(world, tiny_dit, tmp_path / f"cut-{stop}", **knobs).as_dict() == want
         assert (tmp_path / f"cut-{stop}" / "distilled.safetensors").read_bytes() == want_file
 

@@ -73,21 +73,14 @@ def test_the_file_alone_gives_the_clips_back(world, tmp_path):
     assert len(stored.classes) == 3
 
 
-def test_cancelled_anywhere_it_resumes_to_the_same_result(world, tmp_path, monkeypatch):
+def test_cancelled_anywhere_it_resumes_to_the_same_result(world, tmp_path, monkeypatch, cut_at):
     steps = []
     want = go(world, tmp_path / "whole", progress=lambda *call: steps.append(call), arms="svd").as_dict()
     want_file = (tmp_path / "whole" / "distilled.safetensors").read_bytes()
     for stop in sorted({1, len(steps) // 3, len(steps) // 2, len(steps) - 2}):
         monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / f"cache-{stop}"))
-        calls = []
-
-        def cut(*call, calls=calls, stop=stop):
-            calls.append(call)
-            if len(calls) == stop:
-                raise Cancelled
-
         with pytest.raises(Cancelled):
-            go(world, tmp_path / f"cut-{stop}", progress=cut, arms="svd")
+            go(world, tmp_path / f"cut-{stop}", progress=cut_at(stop), arms="svd")
         again = go(world, tmp_path / f"cut-{stop}", arms="svd").as_dict()
         assert digest(again) == digest(want), f"stopped at call {stop}"
         assert (tmp_path / f"cut-{stop}" / "distilled.safetensors").read_bytes() == want_file

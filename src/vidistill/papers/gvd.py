@@ -13,7 +13,7 @@ Every number stands beside its controls: random real clips with the same teacher
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +131,11 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         [generate(arm, seed + s) for arm in knobs.values() if not arm["source"] for s in range(k["seeds"])]
         return Report("gvd", k, {}, [], [])
     limit = make(knobs["method"], seed, out / "distilled.safetensors")["bytes"]["total"]
+    entire = lru_cache(maxsize=1)(lambda source: whole(source, now, train, z, model.codec, limit))  # the same whatever the seed
 
     def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         arm = knobs[name]
-        made = whole(arm["source"], now, train, z, model.codec, limit) if arm["source"] in WHOLE else make(arm, seed, now)
+        made = dict(entire(arm["source"])) if arm["source"] in WHOLE else make(arm, seed, now)
         # 6. Students learn from the set, with the teacher's share in the loss, and are tested on real clips.
         return made | judge(arm, made.pop("video"), made.pop("labels"), test, made.pop("soft"), seed=seed, device=device, progress=alive)
 
@@ -142,8 +143,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     keys = {name: [inputs, decides(arm, KNOBS), limit * (arm["source"] == "latents")] for name, arm in knobs.items()}
     table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), now.parent, progress, optional=("latents",))
     now.unlink(missing_ok=True)
-    facts = {name: {"role": role} for name, (role, _) in ARMS.items()}
-    arms = summarise(table, control="random", also=SHOWN, first=("bytes", "clips"), facts=facts)
+    arms = summarise(table, control="random", also=SHOWN, first=("bytes", "clips"), facts={n: {"role": ARMS[n][0]} for n in table})
     found = centres(k["videos"] * k["instances"])
     notes = [interval.told(model.grid(model.steps)), found.told(), *told_words(model, prompts), *notes]
     frames = share_of_frames(videos, train, len(classes) * k["instances"] * k["frames"])

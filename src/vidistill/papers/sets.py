@@ -17,6 +17,7 @@ from vidistill.data import ClipStore, VideoSet, prepare_clips, protocol_of, resi
 from vidistill.errors import InputError
 from vidistill.knobs import Knobs
 from vidistill.measure import accuracy
+from vidistill.measure.guided import entropy
 from vidistill.measure.teacher import load_teacher
 from vidistill.student import Soft, predict, train_student
 from vidistill.types import Latents, Progress, silent
@@ -71,7 +72,10 @@ def judge(
     soft = None if told is None else Soft(told, k["soft"], k["temperature"], k["t_squared"])
     how = {name: k[name] for name in TRAIN}
     net = train_student(video, labels, classes=len(test.classes), seed=seed, device=device, soft=soft, progress=progress, **how)
-    found = {"agreement": None, "entropy": None} if soft is None else soft.about(labels)
+    found: dict[str, Any] = {"agreement": None, "entropy": None}
+    if told is not None:
+        right = told.argmax(1) == labels.to(told.device)
+        found = {"agreement": 100 * float(right.double().mean()), "entropy": float(entropy(told).mean())}
     return found | accuracy(predict(net, test, protocol=k["protocol"], device=device), test.labels)
 
 

@@ -49,9 +49,3 @@ class Soft:
         told = (self.logits[index].to(z) / tau).log_softmax(1)
         kl = F.kl_div((z / tau).log_softmax(1), told, reduction="batchmean", log_target=True)
         return (1 - self.weight) * F.cross_entropy(z, labels) + self.weight * (tau**2 if self.squared else 1) * kl
-
-    def about(self, labels: Tensor) -> dict[str, float]:
-        """Return ``agreement``, percent of clips whose own class the teacher sees first, and mean ``entropy`` of what it says, in nats."""
-        p = self.logits.softmax(1)
-        agree = (p.argmax(1) == labels.to(p.device)).double().mean()
-        return {"agreement": 100 * float(agree), "entropy": float(-(p * p.clamp_min(1e-12).log()).sum(1).mean())}
