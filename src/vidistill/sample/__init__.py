@@ -3,7 +3,7 @@
 from vidistill.sample.collect import Job, collect, collected
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
 from vidistill.sample.freeinit import freeinit
-from vidistill.sample.knobs import KNOBS, sampling_of
+from vidistill.sample.knobs import KNOBS, TEACHER_KNOBS, sampling_of
 from vidistill.sample.load import load_denoiser
 from vidistill.sample.sampler import Step, fits, generate, sample
 from vidistill.sample.tape import Tape, fork, load_tape, record
@@ -12,6 +12,7 @@ from vidistill.sample.words import told_words
 
 __all__ = [
     "KNOBS",
+    "TEACHER_KNOBS",
     "T_MAPS",
     "Denoiser",
     "Epsilon",
