@@ -14,7 +14,7 @@ from vidistill.types import Report
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCHEMA = 1
+SCHEMA = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 PARTS = ("core", "factors", "pixels", "codec", "soft_labels", "labels", "header")
@@ -48,14 +48,19 @@ def write_report(out: str | Path, report: Report) -> dict[str, Any]:
 # Rows, shared by console and page.
 
 
-def spread(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
+def spread(interval: Mapping[str, Any] | None, form: str = ".1f", sign: bool = False) -> str:
     """Return ``"51.2 [48.0, 54.4]"``; one seed has no interval, and an arm without the number shows a dash."""
     if interval is None:
         return "-"
-    form = "+.1f" if sign else ".1f"
+    form = "+" * sign + form
     if interval["low"] is None:
         return f"{interval['mean']:{form}}"
     return f"{interval['mean']:{form}} [{interval['low']:{form}}, {interval['high']:{form}}]"
+
+
+def shown_number(value: float | Mapping[str, Any] | None, form: str) -> str:
+    """Return a number, or the mean of an interval with its ends, as text; a dash where there is none."""
+    return spread(value, form) if isinstance(value, Mapping) else _number(value, form)
 
 
 def _number(value: float | Mapping[str, Any] | None, form: str) -> str:
@@ -72,21 +77,23 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the result table, as text."""
     shown = {key: column for key, column in COLUMNS.items() if any(arm.get(key) is not None for arm in report["arms"])}
-    header = ["arm", "role", "clips", "top-1 % [95 %]", "seeds", "against random", "file B", "clips B"]
+    judged, control, form = report["score"], report["score"]["control"], f".{report['score']['digits']}f"
+    files = ["file B", "clips B"] * any(arm.get("bytes") for arm in report["arms"])
+    header = ["arm", "role", "clips", f"{judged['heading']} [95 %]", "seeds", f"against {control}", *files]
     header += [heading for heading, _ in shown.values()]
     rows = []
     for arm in report["arms"]:
         size = arm.get("bytes")
+        sizes = [size and size["total"], size and sum(size.get(part, 0) for part in PAYLOAD)]
         rows.append(
             [
                 arm["name"],
                 arm["role"],
                 _number(arm.get("clips"), ",d"),
-                spread(arm["accuracy"]),
-                str(arm["accuracy"]["n"]),
-                "-" if arm["name"] == "random" else spread(arm.get("against_random"), sign=True),
-                _number(size and size["total"], ",d"),
-                _number(size and sum(size.get(part, 0) for part in PAYLOAD), ",d"),
+                spread(arm["score"], form),
+                str(arm["score"]["n"]),
+                "-" if arm["name"] == control else spread(arm.get("difference"), form, sign=True),
+                *(_number(each, ",d") for each in sizes[: len(files)]),
                 *(_number(arm.get(key), form) for key, (_, form) in shown.items()),
             ]
         )
@@ -184,13 +191,13 @@ def html_page(report: Mapping[str, Any]) -> str:
     knobs = [[name, str(value)] for name, value in report["knobs"].items()]
     skipped = [[item["name"], item["reason"]] for item in report["data"]["skipped"]]
     byte_header, bytes_of = byte_rows(report)
-    roles = [arm["role"] for arm in report["arms"]]
+    roles, judged = [arm["role"] for arm in report["arms"]], report["score"]
     blocks = [
         f"<h1>{escape(report['paper'])}</h1><p>{escape(data_line(report))}</p>",
-        "<h2>Held-out accuracy</h2>",
-        dot_chart(report["arms"], chance=100 / max(1, len(report["data"]["classes"]))),
-        "<p class='soft'>Mean and 95&nbsp;% interval over seeds, top-1 on held-out clips; the dashed line is chance. Against random: "
-        "paired by seed, in points. Clips B: cores and factors. Error: relative, of the latents read back.</p>",
+        f"<h2>{escape(judged['title'])}</h2>",
+        dot_chart(report["arms"], judged),
+        f"<p class='soft'>Mean and 95&nbsp;% interval over seeds; against {escape(judged['control'])}: paired by seed. "
+        f"{escape(judged['about'])}</p>",
         _table(*result_rows(report), roles=roles),
     ]
     if bytes_of:
@@ -223,37 +230,50 @@ LEFT, WIDE, ROW = 130, 560, 24
 """Chart geometry in pixels: label column, plot width, row height."""
 
 
-def dot_chart(arms: Sequence[Mapping[str, Any]], chance: float) -> str:
+def dot_chart(arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any]) -> str:
     """Return an SVG of one row per arm: its mean as a dot, its interval as a line; the role is told by shape and colour.
 
     Args:
-        arms: ``name``, ``role`` and ``accuracy`` (percent).
-        chance: accuracy of guessing, percent.
+        arms: ``name``, ``role`` and ``score``.
+        judged: the report's ``score``, what the number is. Where guessing reaches something, the axis begins at 0.
     """
-    ends = [end for arm in arms for end in (arm["accuracy"]["mean"], arm["accuracy"]["high"]) if end is not None]
-    top = min(100, 10 * math.ceil(max(1.0, chance, *ends) / 10))
+    chance, form = judged["chance"], f".{judged['digits']}f"
+    ends = [arm["score"][end] for arm in arms for end in ("mean", "low", "high") if arm["score"][end] is not None]
+    ticks = nice_ticks(min(ends) if chance is None else 0.0, max(ends) if chance is None else min(100.0, max(1.0, chance, *ends)))
+    first, last = ticks[0], ticks[-1]
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0])))
 
-    def x(percent: float) -> float:
-        return round(LEFT + WIDE * min(max(percent, 0.0), top) / top, 1)
+    def x(value: float) -> float:
+        return round(LEFT + WIDE * (min(max(value, first), last) - first) / (last - first), 1)
 
     bottom = ROW * len(arms) + 8
     marks = []
-    for tick in range(0, top + 1, 10 if top > 20 else 5 if top > 10 else 2):
+    for tick in ticks:
         marks.append(f"<line class='axis' x1='{x(tick)}' x2='{x(tick)}' y1='4' y2='{bottom}'/>")
-        marks.append(f"<text x='{x(tick)}' y='{bottom + 16}' text-anchor='middle'>{tick}</text>")
-    marks.append(f"<line class='chance' x1='{x(chance)}' x2='{x(chance)}' y1='4' y2='{bottom}'/>")
+        marks.append(f"<text x='{x(tick)}' y='{bottom + 16}' text-anchor='middle'>{tick:.{digits}f}</text>")
+    if chance is not None:
+        marks.append(f"<line class='chance' x1='{x(chance)}' x2='{x(chance)}' y1='4' y2='{bottom}'/>")
     for row, arm in enumerate(arms):
-        y, found, colour = ROW * row + ROW // 2 + 4, arm["accuracy"], ROLES[arm["role"]]
+        y, found, colour = ROW * row + ROW // 2 + 4, arm["score"], ROLES[arm["role"]]
         marks.append(f"<text x='{LEFT - 10}' y='{y + 4}' text-anchor='end'>{escape(arm['name'])}</text>")
         if found["low"] is not None:
             marks.append(f"<line x1='{x(found['low'])}' x2='{x(found['high'])}' y1='{y}' y2='{y}' stroke='{colour}' stroke-width='2'/>")
-        marks.append(f"<g><title>{escape(arm['name'])}: {spread(found)}</title>{_marker(arm['role'], x(found['mean']), y)}</g>")
+        marks.append(f"<g><title>{escape(arm['name'])}: {spread(found, form)}</title>{_marker(arm['role'], x(found['mean']), y)}</g>")
     legend_x = LEFT
     for role in ROLES:
         marks.append(_marker(role, legend_x + 6, bottom + 34) + f"<text x='{legend_x + 18}' y='{bottom + 38}'>{role}</text>")
         legend_x += 110
-    label = "Accuracy of each arm with its interval; the same numbers are in the table below"
-    return _svg(label, bottom + 46, marks)
+    label = f"{judged['title']} of each arm with its interval; the same numbers are in the table below"
+    return _svg(escape(label), bottom + 46, marks)
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers, evenly spaced by 1, 2 or 5 times a power of ten, the first at most ``low`` and the last at least ``high``."""
+    span = max(high - low, 1e-6)
+    step = 10 ** math.floor(math.log10(span / 4))
+    step *= next(many for many in (1, 2, 5, 10) if span / (step * many) <= 6)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
 def _marker(role: str, x: float, y: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidistill.errors import choose
-from vidistill.lab.report import COLUMNS, markdown_table, spread
+from vidistill.lab.report import COLUMNS, markdown_table, shown_number, spread
 from vidistill.measure import paired
 
 VERDICTS = {"higher": "direction holds", "lower": "direction does not hold", "cannot tell": "cannot tell"}
@@ -43,7 +43,8 @@ def sweep(
         options: of the paper's ``run``.
 
     Returns:
-        for each setting ``setting``, ``accuracy``, ``difference`` (paired by seed; None for ``against``), and what else the arm tells.
+        for each setting ``setting``, ``score``, ``difference`` (paired by seed; None for ``against``), ``judged`` (what by), and what else
+        the arm tells.
 
     Raises:
         InputError: as the paper, or there is no setting ``against``.
@@ -52,22 +53,29 @@ def sweep(
     found = {}
     for label, knobs in settings.items():
         report = run({**values, **knobs, "arms": arm}, videos, Path(out), **options).as_dict()
-        found[label] = next(row for row in report["arms"] if row["name"] == arm)
-    base = found[against]["accuracy"]["values"]
+        found[label] = next(row for row in report["arms"] if row["name"] == arm) | {"judged": report["score"]}
+    base = found[against]["score"]["values"]
     rows = []
     for label, row in found.items():
-        difference = None if label == against else paired(row["accuracy"]["values"], base)
-        rows.append({"setting": label, "difference": difference} | {key: row[key] for key in ("accuracy", "clips", *COLUMNS) if key in row})
+        difference = None if label == against else paired(row["score"]["values"], base)
+        rows.append(
+            {"setting": label, "difference": difference} | {key: row[key] for key in ("score", "judged", "clips", *COLUMNS) if key in row}
+        )
     return rows
 
 
 def sweep_table(rows: Sequence[Mapping[str, Any]], against: str) -> str:
     """Return the rows of a sweep as a Markdown table."""
-    shown = {key: heading for key, (heading, _) in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
-    header = ["setting", "top-1 % [95 %]", f"against {against}", *shown.values()]
-    cells = lambda row: [spread(row[key]) if isinstance(row.get(key), Mapping) else "-" for key in shown]  # noqa: E731
+    judged, form = rows[0]["judged"], f".{rows[0]['judged']['digits']}f"
+    shown = {key: column for key, column in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
+    header = ["setting", f"{judged['heading']} [95 %]", f"against {against}", *(heading for heading, _ in shown.values())]
     return markdown_table(
-        header, [[row["setting"], spread(row["accuracy"]), spread(row["difference"], sign=True), *cells(row)] for row in rows]
+        header,
+        [
+            [row["setting"], spread(row["score"], form), spread(row["difference"], form, sign=True)]
+            + [shown_number(row.get(key), form) for key, (_, form) in shown.items()]
+            for row in rows
+        ],
     )
 
 

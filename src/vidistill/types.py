@@ -125,6 +125,27 @@ class DistilledSet:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The number that the arms of a report are judged by; each arm has its interval over seeds and the paired difference to one control.
+
+    Attributes:
+        title: e.g. ``"Held-out accuracy"``.
+        heading: of its column, with the unit, ``"top-1 %"``.
+        control: the arm that the others are compared with.
+        about: how the table is to be read, in a sentence or two.
+        chance: what guessing reaches; None where there is no such thing.
+        digits: after the point.
+    """
+
+    title: str
+    heading: str
+    control: str
+    about: str
+    chance: float | None = None
+    digits: int = 1
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of one paper's run: rows for people, numbers for machines. ``as_dict`` is what ``report.json`` holds.
 
@@ -132,10 +153,11 @@ class Report:
         paper: e.g. ``"latent_vdd"``.
         knobs: every knob with the value that was used.
         data: what was read (root, layout, classes, counts, backend, skipped clips with reasons).
-        arms: one dict per arm: ``name, role (method | control | reference), accuracy {mean, low, high, values, n}``, paired
-            differences, bytes by part, reconstruction error ...
+        arms: one dict per arm: ``name, role (method | control | reference), score {mean, low, high, values, n}``, its paired
+            ``difference`` to the control, bytes by part, reconstruction error ...
         notes: plain-language findings (e.g. that the kernel is numerically the identity).
         extra: further tables (sweeps, spectra), JSON-ready.
+        score: what the arms are judged by; None where nothing was judged (a process that helped another one).
     """
 
     paper: str
@@ -144,6 +166,7 @@ class Report:
     arms: list[dict[str, Any]]
     notes: list[str]
     extra: dict[str, Any] = field(default_factory=dict)
+    score: Score | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

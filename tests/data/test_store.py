@@ -211,8 +211,8 @@ def test_share_of_frames_is_said_both_ways(items, tmp_path):
     (tmp_path / "empty.mp4").touch()
     listed = (*items, Item(tmp_path / "empty.mp4", "b/empty", 1))
     clips = prepare(listed, tmp_path)
-    whole, sampled = share_of_frames(VideoSet(tmp_path, "folder", 1, CLASSES, listed, ()), clips, 90)
+    whole, sampled = share_of_frames(VideoSet(tmp_path, "folder", 1, CLASSES, listed, ()), clips, 30)
     every = 10 * sum(6 + 3 * i for i in range(15))
-    assert (whole["frames"], whole["percent"]) == (every, pytest.approx(100 * 90 / every))
-    assert (sampled["frames"], sampled["percent"]) == (150 * TINY.frames, pytest.approx(100 * 90 / (150 * TINY.frames)))
-    assert whole["distilled"] == sampled["distilled"] == 90
+    assert (whole["frames"], whole["percent"]) == (every, pytest.approx(100 * 30 * TINY.frames / every))
+    assert (sampled["frames"], sampled["percent"]) == (150 * TINY.frames, pytest.approx(100 * 30 / 150))
+    assert whole["distilled"] == sampled["distilled"] == 30 * TINY.frames

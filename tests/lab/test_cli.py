@@ -21,7 +21,7 @@ from vidistill.files import save_tensors
 from vidistill.knobs import Knob, Knobs
 from vidistill.lab import cli, presets
 from vidistill.lab.record import verify_record
-from vidistill.types import Report
+from vidistill.types import Report, Score
 
 KNOBS = Knobs("toy", Knob("instances", 2, "clips per class", low=1, high=9), Knob("split", 1, "official split", low=1, high=3))
 TINY = {"per_class_train": 2, "per_class_test": 1, "classes": ("slide", "spin")}
@@ -36,8 +36,8 @@ def run_toy(values, videos, out, *, device, seed, progress):
     accuracy = {"mean": 50.0 + values["instances"], "low": None, "high": None, "std": None, "n": 1, "values": [50.0 + values["instances"]]}
     data = {"root": str(videos.root), "layout": videos.layout, "split": videos.split, "classes": list(videos.classes)}
     data |= {"train": len(videos.train), "test": len(videos.test), "skipped": []}
-    arm = {"name": "method", "role": "method", "accuracy": accuracy, "bytes": None, "error": None, "clips": 4}
-    return Report("toy", values, data, [arm], ["a finding"])
+    arm = {"name": "method", "role": "method", "score": accuracy, "bytes": None, "error": None, "clips": 4}
+    return Report("toy", values, data, [arm], ["a finding"], {}, Score("Accuracy", "top-1 %", "method", "of nothing"))
 
 
 @pytest.fixture

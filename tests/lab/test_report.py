@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from vidistill.errors import InputError
-from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, print_report, result_rows, write_report
+from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, nice_ticks, print_report, result_rows, write_report
 from vidistill.measure import interval
-from vidistill.types import Report
+from vidistill.types import Report, Score
+
+SCORE = Score("Held-out accuracy", "top-1 %", "random", "Top-1 on held-out clips.", chance=25.0)
 
 
 def spread(*values):
@@ -28,7 +30,7 @@ def arm(name, role, *values, against=None, stored=True):
         if stored
         else dict.fromkeys(("bytes", "error", "psnr", "ranks"))
     )
-    return {"name": name, "role": role, "accuracy": spread(*values), "against_random": against, "clips": 1200, **kept}
+    return {"name": name, "role": role, "score": spread(*values), "difference": against, "clips": 1200, **kept}
 
 
 def sample(seeds=2):
@@ -51,13 +53,14 @@ def sample(seeds=2):
         ],
         notes=["the kernel is numerically the identity: L < I & all"],
         extra={"sweep": [{"rank_ratio": 0.25, "accuracy": spread(40.0), "bytes": 12345}], "kernels": {"method": {}}},
+        score=SCORE,
     )
 
 
 def test_report_json_holds_every_number_and_follows_the_schema(tmp_path):
     value = write_report(tmp_path, sample())
     assert value == json.loads((tmp_path / "report.json").read_text())
-    assert value["arms"][0]["accuracy"]["values"] == [50.0, 51.0]
+    assert value["arms"][0]["score"]["values"] == [50.0, 51.0]
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(SCHEMA_FILE.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -65,11 +68,12 @@ def test_report_json_holds_every_number_and_follows_the_schema(tmp_path):
     check.validate(value)
     check.validate(write_report(tmp_path, sample(seeds=1)))
     for break_it in (
-        lambda r: r["arms"][0].pop("accuracy"),
+        lambda r: r["arms"][0].pop("score"),
         lambda r: r["arms"][0].update(role="winner"),
         lambda r: r["arms"][0]["bytes"].update(core=1.5),
-        lambda r: r.update(schema=2),
-        lambda r: r["arms"][0]["accuracy"].update(values=[]),
+        lambda r: r.update(schema=1),
+        lambda r: r.update(score=None),
+        lambda r: r["arms"][0]["score"].update(values=[]),
     ):
         broken = json.loads(json.dumps(value))
         break_it(broken)
@@ -136,12 +140,24 @@ def test_the_page_stands_alone_small_and_escaped(tmp_path):
 
 
 def test_the_chart_puts_dots_where_the_numbers_are_and_tells_roles_by_shape():
-    chart = dot_chart(sample().arms, chance=25.0)
+    chart = dot_chart(sample().arms, sample().as_dict()["score"])
     assert chart.count("<circle") == 2  # the method and its legend
     x = {name: float(found) for name, found in re.findall(r"<title>([\w-]+):[^<]*</title><(?:circle cx|rect x)='([\d.]+)'", chart)}
     corner = 4.5  # rectangles are placed by their corner
     per_point = (x["full-data"] - x["random"]) / 18
     assert x["random"] + corner - x["method"] == pytest.approx(2 * per_point, abs=0.2)
+
+
+def test_a_number_without_chance_has_an_axis_of_its_own():
+    report = sample().as_dict()
+    for row, value in zip(report["arms"], (0.9183, 0.9437, 0.9614), strict=True):
+        row["score"] = interval([value, value + 0.001])
+    chart = dot_chart(report["arms"], report["score"] | {"chance": None, "digits": 4, "title": "Subject consistency"})
+    assert "class='chance'" not in chart
+    assert re.findall(r"text-anchor='middle'>([\d.]+)<", chart) == ["0.91", "0.92", "0.93", "0.94", "0.95", "0.96", "0.97"]
+    assert "method: 0.9188 [0." in chart
+    assert nice_ticks(0, 100) == [0, 20, 40, 60, 80, 100]
+    assert nice_ticks(3, 3)[0] <= 3 < nice_ticks(3, 3)[-1]
 
 
 def test_a_full_or_read_only_folder_is_one_line(tmp_path):
@@ -166,7 +182,7 @@ def test_sets_of_pixels_stand_in_the_same_tables(tmp_path):
         "error": None,
         "psnr": None,
     }
-    value = write_report(tmp_path, Report("toy", report.knobs, report.data, [*report.arms, clips], [], {}))
+    value = write_report(tmp_path, Report("toy", report.knobs, report.data, [*report.arms, clips], [], {}, SCORE))
     header, rows = result_rows(value)
     assert header[-4:] == ["error", "PSNR", "teacher agrees %", "entropy"]
     assert rows[-1][-6:] == ["5,200", "5,000", "-", "-", "92", "0.50"]

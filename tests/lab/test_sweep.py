@@ -5,7 +5,7 @@ import pytest
 from vidistill.errors import InputError
 from vidistill.lab.sweep import sweep, sweep_table, verdict, verdict_table
 from vidistill.measure import interval
-from vidistill.types import Report
+from vidistill.types import Report, Score
 
 VALUES = {"0": [10.0, 20.0, 30.0], "1": [11.0, 21.0, 31.5], "2": [1.0, 50.0, 20.0]}
 
@@ -14,12 +14,12 @@ def run(values, videos, out, *, seed, calls):
     calls.append((values, videos, out, seed))
     arm = {
         "name": values["arms"],
-        "accuracy": interval(VALUES[values["lambda"]]),
+        "score": interval(VALUES[values["lambda"]]),
         "clips": 3,
         "pace": interval([1.0, 2.0, 3.0]),
         "hits": None,
     }
-    return Report("toy", values, {}, [{"name": "other", "accuracy": interval([0.0])}, arm], [])
+    return Report("toy", values, {}, [{"name": "other", "score": interval([0.0])}, arm], [], {}, Score("a", "top-1 %", "other", ""))
 
 
 def rows(calls, **options):
@@ -37,7 +37,7 @@ def test_each_setting_is_run_and_paired() -> None:
     assert found[0]["difference"] is None
     assert found[1]["difference"]["verdict"] == "higher"
     assert found[2]["difference"]["verdict"] == "cannot tell"
-    assert rows([], arm="random")[0]["accuracy"]["mean"] == 20
+    assert rows([], arm="random")[0]["score"]["mean"] == 20
     table = sweep_table(found, "lambda 0").splitlines()
     assert table[0] == "| setting | top-1 % [95 %] | against lambda 0 | motion % |"
     assert table[3].startswith("| lambda 1 | 21.2 [")

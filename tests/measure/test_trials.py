@@ -60,8 +60,8 @@ def test_an_optional_arm_that_is_refused_is_left_out_with_the_reason(tmp_path):
 
 def test_differences_are_paired_by_seed():
     table = {"method": [{"top1": 3.0}, {"top1": 5.0}, {"top1": 7.0}], "random": [{"top1": 2.0}, {"top1": 4.0}, {"top1": 6.0}]}
-    method, random = summarise(table, control="random")
-    assert method["against_random"]["mean"] == pytest.approx(1.0)
-    assert method["against_random"]["low"] == pytest.approx(1.0)  # the seeds differ, the differences do not
-    assert method["accuracy"]["low"] < 5 < method["accuracy"]["high"]
-    assert random["against_random"]["mean"] == 0
+    method, random = summarise(table, control="random", metric="top1")
+    assert method["difference"]["mean"] == pytest.approx(1.0)
+    assert method["difference"]["low"] == pytest.approx(1.0)  # the seeds differ, the differences do not
+    assert method["score"]["low"] < 5 < method["score"]["high"]
+    assert random["difference"]["mean"] == 0

@@ -44,10 +44,10 @@ def test_every_arm_stands_beside_its_control(world, tiny_dit, tmp_path) -> None:
     assert set(arms) >= set(gvd.ARMS) - {"latents"}
     json.dumps(report.as_dict(), allow_nan=False)
     for name, arm in arms.items():
-        assert arm["accuracy"]["n"] == arm["against_random"]["n"] == 2
+        assert arm["score"]["n"] == arm["difference"]["n"] == 2
         if name != "full-data":
             assert arm["bytes"]["total"] == sum(value for part, value in arm["bytes"].items() if part != "total")
-    assert arms["random"]["against_random"]["mean"] == 0
+    assert arms["random"]["difference"]["mean"] == 0
     total = arms["method"]["bytes"]["total"]
     assert (tmp_path / "out" / "distilled.safetensors").stat().st_size == total
     for name in ("random", "medoid", "unguided", "no-mvic"):

@@ -43,13 +43,13 @@ def test_every_arm_is_there_with_interval_bytes_and_control(world, tmp_path):
     assert set(arms) == set(latent_vdd.ARMS)
     json.dumps(report.as_dict(), allow_nan=False)
     for name, arm in arms.items():
-        assert arm["accuracy"]["n"] == 2
-        assert 0 <= arm["accuracy"]["mean"] <= 100
-        assert arm["against_random"]["n"] == 2
+        assert arm["score"]["n"] == 2
+        assert 0 <= arm["score"]["mean"] <= 100
+        assert arm["difference"]["n"] == 2
         if name != "full-data":
             parts = arm["bytes"]
             assert parts["total"] == sum(value for key, value in parts.items() if key != "total")
-    assert arms["random"]["against_random"]["mean"] == 0
+    assert arms["random"]["difference"]["mean"] == 0
 
     total = arms["method"]["bytes"]["total"]
     assert (tmp_path / "out" / "distilled.safetensors").stat().st_size == total

@@ -261,17 +261,17 @@ def describe(videos: VideoSet, train: ClipStore, test: ClipStore) -> dict[str, A
     }
 
 
-def share_of_frames(videos: VideoSet, train: ClipStore, distilled: int) -> list[dict[str, Any]]:
+def share_of_frames(videos: VideoSet, train: ClipStore, clips: int) -> list[dict[str, Any]]:
     """Return how many frames a distilled set has, as a share of all frames of the training videos (GVD's way) and of the sampled ones.
 
     Args:
         videos: the set; its training videos are opened, not decoded. One that cannot be read counts nothing.
         train: the clips that were sampled from them.
-        distilled: frames of the distilled set.
+        clips: of the distilled set, each as long as a sampled one.
     """
     found = inspect_files([item.path for item in videos.train], train.backend)
     every = sum(frames or 0 for _, frames, reason in found if reason is None)
-    sampled = len(train) * train.protocol.frames
+    sampled, distilled = (count * train.protocol.frames for count in (len(train), clips))
     rows = {"all frames of the training videos": every, "frames sampled from them": sampled}
     return [
         {"of": name, "frames": total, "distilled": distilled, "percent": 100 * distilled / max(1, total)} for name, total in rows.items()

@@ -70,22 +70,22 @@ def run_trials(
 def summarise(
     table: Mapping[str, list[dict[str, Any]]],
     control: str,
-    metric: str = "top1",
+    metric: str,
     also: Sequence[str] = (),
     first: Sequence[str] = (),
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row per arm of a report.
 
-    Each row has ``name``, ``accuracy`` (the interval of ``metric`` over seeds), ``against_<control>`` (the interval of the paired
-    differences), one interval per name in ``also`` (None where a trial has no such number), the value of the first seed per name in
+    Each row has ``name``, ``score`` (the interval of ``metric`` over seeds), ``difference`` (the interval of the paired differences to
+    the arm ``control``), one interval per name in ``also`` (None where a trial has no such number), the value of the first seed per name in
     ``first``, and the arm's ``facts``.
     """
     against = [trial[metric] for trial in table[control]]
     rows = []
     for name, trials in table.items():
         values = [trial[metric] for trial in trials]
-        row: dict[str, Any] = {"name": name, "accuracy": interval(values), f"against_{control}": paired(values, against)}
+        row: dict[str, Any] = {"name": name, "score": interval(values), "difference": paired(values, against)}
         for other in also:
             found = [trial[other] for trial in trials]
             row[other] = None if None in found else interval(found)

@@ -31,7 +31,7 @@ from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
 from vidistill.measure.guided import signs
-from vidistill.papers.sets import SHOWN, WHOLE, decides, judge, real_clips, teacher_of, whole, with_teacher
+from vidistill.papers.sets import SHOWN, WHOLE, decides, judge, judged, real_clips, teacher_of, whole, with_teacher
 from vidistill.rng import stream_seed
 from vidistill.sample import KNOBS as SAMPLER_KNOBS
 from vidistill.sample import Job, collect, collected, load_denoiser, sampling_of, told_words
@@ -143,8 +143,8 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     keys = {name: [inputs, decides(arm, KNOBS), limit * (arm["source"] == "latents")] for name, arm in knobs.items()}
     table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), now.parent, progress, optional=("latents",))
     now.unlink(missing_ok=True)
-    arms = summarise(table, control="random", also=SHOWN, first=("bytes", "clips"), facts={n: {"role": ARMS[n][0]} for n in table})
+    arms = summarise(table, "random", "top1", also=SHOWN, first=("bytes", "clips"), facts={n: {"role": ARMS[n][0]} for n in table})
     found = centres(k["videos"] * k["instances"])
     notes = [interval.told(model.grid(model.steps)), found.told(), *told_words(model, prompts), *notes]
-    frames = share_of_frames(videos, train, len(classes) * k["instances"] * k["frames"])
-    return Report("gvd", k, describe(videos, train, test), arms, notes, {"centres": found.table(classes), "frames": frames})
+    extra = {"centres": found.table(classes), "frames": share_of_frames(videos, train, len(classes) * k["instances"])}
+    return Report("gvd", k, describe(videos, train, test), arms, notes, extra, judged(classes))

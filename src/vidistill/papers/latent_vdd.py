@@ -24,7 +24,7 @@ from vidistill.data import VideoSet, describe
 from vidistill.files import ensure_folder, file_digest
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import mean_psnr, pick_arms, run_trials, summarise
-from vidistill.papers.sets import judge, real_clips
+from vidistill.papers.sets import judge, judged, real_clips
 from vidistill.select import KERNELS, SELECTORS, check_k, select
 from vidistill.student import KNOBS as STUDENT_KNOBS
 from vidistill.types import Progress, Report, silent
@@ -136,9 +136,8 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     now.unlink(missing_ok=True)
 
     facts = {name: {"role": ARMS[name][0]} | {fact: (k | ARMS[name][1])[fact] for fact in ("selector", "kernel")} for name in table}
-    arms = summarise(table, control="random", also=("top5", "mean_class"), first=SHOWN, facts=facts)
+    arms = summarise(table, "random", "top1", also=("top5", "mean_class"), first=SHOWN, facts=facts)
     lamps = {name: trials[0]["kernel"] for name, trials in table.items() if trials[0]["kernel"]}
     notes += [f"{name}: {lamp['note']}" for name, lamp in lamps.items() if lamp["note"]]
-    return Report(
-        "latent_vdd", k, describe(videos, train, test), arms, notes, {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record}
-    )
+    extra = {"kernels": lamps, "spectrum": spectrum(z.z), "codec": record}
+    return Report("latent_vdd", k, describe(videos, train, test), arms, notes, extra, judged(videos.classes))

@@ -20,7 +20,7 @@ from vidistill.measure import accuracy
 from vidistill.measure.guided import entropy
 from vidistill.measure.teacher import load_teacher
 from vidistill.student import Soft, predict, train_student
-from vidistill.types import Latents, Progress, silent
+from vidistill.types import Latents, Progress, Score, silent
 
 TRAIN = ("student", "width", "protocol", "steps", "batch")
 """The knobs that say how a student is trained."""
@@ -30,6 +30,12 @@ SHOWN = ("top5", "mean_class", "agreement", "entropy", "pace", "diversity", "gap
 
 WHOLE = ("all", "latents")
 LATENTS = {"decomposition": "st-hosvd", "rank_ratio": 1.0, "core_dtype": "int8"}
+
+
+def judged(classes: Sequence[str]) -> Score:
+    """Return how the arms are judged: the accuracy of students on clips that were kept from them, beside the arm ``random``."""
+    about = "Top-1 on held-out clips; the dashed line is chance. Clips B: cores and factors. Error: relative, of the latents read back."
+    return Score("Held-out accuracy", "top-1 %", "random", about, chance=100 / max(1, len(classes)))
 
 
 def decides(arm: Mapping[str, Any], knobs: Knobs) -> dict[str, Any]:
