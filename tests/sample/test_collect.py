@@ -13,7 +13,7 @@ import torch
 
 from vidistill.errors import Cancelled, InputError
 from vidistill.guide import Pull
-from vidistill.sample import Job, collect, collected, generate, load_denoiser
+from vidistill.sample import Job, collect, collected, costs, freeinit, generate, load_denoiser
 
 PROMPTS = ["orbit", "a blue ring falling", "spin"]
 JOBS = [Job(PROMPTS[i % 3], i, {"centre": i % 2}) for i in range(5)]
@@ -64,6 +64,29 @@ def test_equal_jobs_share_a_clip(tiny_dit, tmp_path) -> None:
 def test_other_settings_are_other_clips(tiny_unet, tmp_path, change) -> None:
     model, usual = load_denoiser(tiny_unet), {"steps": 2, "guidance": 2.0}
     assert not {*collect(model, JOBS[:1], tmp_path, **usual)} & {*collect(model, JOBS[:1], tmp_path, **(usual | change))}
+
+
+def test_another_sampler_is_another_clip_and_its_steps_count_whole(tiny_unet, tmp_path) -> None:
+    model, told = load_denoiser(tiny_unet), []
+    plain = collect(model, JOBS[:3], tmp_path, steps=2, batch=2)
+    again = {"iterations": 3, "space": 0.5, "time": 0.5, "order": 4}
+    paths = collect(model, JOBS[:3], tmp_path, sampler=freeinit, steps=2, batch=2, progress=lambda *call: told.append(call[1:]), **again)
+    assert not set(plain) & set(paths)
+    assert told[0] == (0, 6)
+    assert told[-1] == (6, 6)
+    assert told == sorted(told)
+    *_, last = freeinit(model, [PROMPTS[0]], seeds=[0], steps=2, **again)
+    assert torch.allclose(collected(paths[:1]), last.latents, atol=2e-3)
+    assert costs(plain)["evaluations"] == 4
+    assert costs(paths)["evaluations"] == 12
+
+
+def test_a_clip_says_what_it_has_cost(tiny_dit, tmp_path) -> None:
+    paths = collect(load_denoiser(tiny_dit), JOBS, tmp_path, steps=3, guidance=1.0, batch=2)
+    found = costs(paths)
+    assert found["evaluations"] == 3
+    assert found["seconds"] > 0
+    assert found["seconds"] == pytest.approx(sum(costs([path])["seconds"] for path in paths) / len(paths))
 
 
 def test_operators_are_made_for_the_clips_of_a_batch(tiny_dit, tmp_path) -> None:

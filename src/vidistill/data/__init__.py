@@ -1,5 +1,6 @@
 """Videos in: files become clips, folders become labelled sets, sets become a store of decoded clips; Motion World makes its own."""
 
+from vidistill.data.captions import describe_prompts, prompts_of, read_prompts
 from vidistill.data.clips import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip, resized
 from vidistill.data.knobs import KNOBS, protocol_of
 from vidistill.data.layouts import LAYOUTS, MINIUCF, Item, VideoSet, inspect, open_videos, spoken
@@ -16,14 +17,17 @@ __all__ = [
     "VideoSet",
     "count_frames",
     "describe",
+    "describe_prompts",
     "frame_indices",
     "inspect",
     "inspect_files",
     "open_videos",
     "pick_backend",
     "prepare_clips",
+    "prompts_of",
     "protocol_of",
     "read_clip",
+    "read_prompts",
     "resized",
     "share_of_frames",
     "spoken",

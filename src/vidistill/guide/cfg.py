@@ -3,17 +3,20 @@
     CFG     out = u + g (c - u)               renoised with out      (Ho and Salimans 2022; g = 1 is no guidance)
     CFG++   out = u + lam (c - u)             renoised with u        (Chung et al. 2024, arXiv 2406.08070; lam in [0, 1])
 
-g is the standard scale, the one of diffusers' pipelines. ``vidistill.schedule.guidance_scale`` reads a lam as a g, step by step.
+g is the standard scale, the one of diffusers' pipelines. ``vidistill.schedule.guidance_scale`` reads a lam as a g, step by step. Their
+peers are in :mod:`vidistill.guide.peers`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 
-from vidistill.errors import InputError
+from vidistill.errors import InputError, choose
 from vidistill.guide.operators import Moment
+from vidistill.guide.peers import PEERS, Guider
 from vidistill.schedule import First, Interval
 
 
@@ -29,6 +32,7 @@ class Cfg:
     """
 
     scale: float
+    of_clean = False
 
     def __post_init__(self) -> None:
         if self.scale < 1:
@@ -38,6 +42,10 @@ class Cfg:
     def needs_both(self) -> bool:
         """Whether the output without a prompt is needed."""
         return self.scale > 1
+
+    def at(self, moment: Moment) -> Cfg:
+        """Return the way of a step."""
+        return self
 
     def combine(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output that is believed and the one that is renoised with."""
@@ -63,10 +71,34 @@ class CfgPlus:
             raise InputError(f"cannot sample with CFG++ scale={self.scale:g}: it must be above 0 and at most 2; the papers use 0.8")
 
     needs_both = True
+    of_clean = False
+
+    def at(self, moment: Moment) -> CfgPlus:
+        """Return the way of a step."""
+        return self
 
     def combine(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output that is believed and the one that is renoised with."""
         return u + self.scale * (c - u), u
+
+
+Way: TypeAlias = Cfg | CfgPlus | Guider
+KINDS: dict[str, type[Cfg] | type[CfgPlus] | type[Guider]] = {"cfg": Cfg, "cfg++": CfgPlus, **PEERS}
+"""Ways to combine the output for no prompt and for the prompt, by name."""
+
+
+def way(kind: str, g: float, lam: float) -> Way:
+    """Return a way to combine outputs.
+
+    Args:
+        kind: one of ``WAYS``.
+        g: >= 1, the standard scale of all but CFG++; 1 is off.
+        lam: (0, 2], the scale of CFG++.
+
+    Raises:
+        InputError: another kind, or the scale it takes is out of range.
+    """
+    return KINDS[choose("way to combine outputs", kind, KINDS)](lam if kind == "cfg++" else g)
 
 
 @dataclass(frozen=True)
@@ -78,8 +110,8 @@ class Switch:
         interval: timesteps, or the first steps.
     """
 
-    inside: Cfg | CfgPlus
-    outside: Cfg | CfgPlus
+    inside: Way
+    outside: Way
     interval: Interval | First
 
     @property
@@ -87,6 +119,6 @@ class Switch:
         """Whether the output without a prompt is needed at any step."""
         return self.inside.needs_both or self.outside.needs_both
 
-    def at(self, moment: Moment) -> Cfg | CfgPlus:
+    def at(self, moment: Moment) -> Way:
         """Return the way of a step."""
-        return self.inside if moment.within(self.interval) else self.outside
+        return (self.inside if moment.within(self.interval) else self.outside).at(moment)

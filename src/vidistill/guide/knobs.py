@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vidistill.guide.cfg import KINDS
 from vidistill.guide.lowpass import FILTERS
 from vidistill.knobs import Knob
 from vidistill.schedule import DECAYS, WEIGHTS
@@ -15,7 +16,7 @@ KNOBS = (
     Knob("t_low", 0.0, "timestep from which on nothing is guided", low=0, high=990, step=10, source="MGD3: 500", group="pull"),
 )  # fmt: skip
 
-WAYS = ("cfg", "cfg++")
+WAYS = tuple(KINDS)
 """Ways to combine the output for no prompt and for the prompt."""
 
 WAY_KNOBS = (
@@ -28,7 +29,7 @@ WAY_KNOBS = (
 LOW_PASS_KNOBS = (
     Knob("space", 0.25, "spatial cut-off of the low-pass, 0 is no filter", low=0, high=1, step=0.05, symbol="d_s",
          equation=r"x \leftarrow F^{-1}(M F(x) + (1 - M) F(n))", source="paper 0.25, official code 0.125", group="low-pass"),
-    Knob("time", 0.25, "its cut-off along the frames", low=0, open_low=True, high=1, step=0.05, symbol="d_t", source="as d_s", group="low-pass"),
+    Knob("time", 0.25, "cut-off along frames", low=0, open_low=True, high=1, step=0.05, symbol="d_t", source="as d_s", group="low-pass"),
     Knob("filter", "butterworth", "its mask", choices=FILTERS, symbol="M", source="FreeInit", group="low-pass"),
     Knob("order", 4, "order of Butterworth's mask", low=1, high=16, symbol="n", source="FreeInit", group="low-pass"),
 )  # fmt: skip

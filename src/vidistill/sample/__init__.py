@@ -1,6 +1,6 @@
 """Clips from models: what the sampler sees of a model, the sampler, a generator of step records, and its tapes."""
 
-from vidistill.sample.collect import Job, collect, collected
+from vidistill.sample.collect import Job, collect, collected, costs
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
 from vidistill.sample.freeinit import freeinit
 from vidistill.sample.knobs import KNOBS, TEACHER_KNOBS, sampling_of
@@ -24,6 +24,7 @@ __all__ = [
     "Teacher",
     "collect",
     "collected",
+    "costs",
     "fits",
     "fork",
     "freeinit",

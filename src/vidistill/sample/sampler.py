@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from vidistill.errors import InputError
-from vidistill.guide import Cfg, CfgPlus, Moment, Operator, Switch, force
+from vidistill.guide import Cfg, Moment, Operator, Switch, Way, force
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
-from vidistill.schedule import First
+from vidistill.schedule import First, Time
 from vidistill.types import Progress, silent
 
 
@@ -60,7 +60,7 @@ def sample(
     *,
     seeds: Sequence[int],
     steps: int | None = None,
-    guidance: float | Cfg | CfgPlus | Switch | None = None,
+    guidance: float | Way | Switch | None = None,
     negative: str = "",
     operators: Sequence[Operator] = (),
     eta: float = 0.0,
@@ -108,11 +108,20 @@ def sample(
     return _run(model, prompts, tuple(seeds), steps, guidance, negative, tuple(operators), eta, renoise, start, latents)
 
 
-def combiner(model: Denoiser, guidance: float | Cfg | CfgPlus | Switch | None) -> Cfg | CfgPlus | Switch:
+def combiner(model: Denoiser, guidance: float | Way | Switch | None) -> Way | Switch:
     """Return how outputs are combined: a number is ordinary guidance, None the model's own."""
-    if isinstance(guidance, Cfg | CfgPlus | Switch):
+    if isinstance(guidance, Way | Switch):
         return guidance
     return Cfg(model.guidance if guidance is None else guidance)
+
+
+def combined(model: Denoiser, way: Way, x: Tensor, u: Tensor, c: Tensor, now: Time) -> tuple[Tensor, Tensor]:
+    """Return the output that is believed and the one that is renoised with; a way of clean videos sees those that ``u`` and ``c`` mean."""
+    if not way.of_clean:
+        return way.combine(u, c)
+    x0 = model.clean(x, c, now)
+    out = model.shifted(c, way.combine(model.clean(x, u, now), x0)[0] - x0, now)
+    return out, out
 
 
 def _run(
@@ -120,7 +129,7 @@ def _run(
     prompts: Sequence[str],
     seeds: tuple[int, ...],
     steps: int,
-    guidance: Cfg | CfgPlus | Switch,
+    guidance: Way | Switch,
     negative: str,
     operators: tuple[Operator, ...],
     eta: float,
@@ -138,10 +147,10 @@ def _run(
     for index, (now, after) in list(enumerate(grid))[start:]:
         with torch.inference_mode():
             at = Moment(index, steps, now, after, eta, x, seeds)
-            way = guidance.at(at) if isinstance(guidance, Switch) else guidance
+            way = guidance.at(at)
             u, c = model.predict(x, now, text, against if way.needs_both else None)
             evaluations += 2 if way.needs_both else 1
-            out, back = (c, c) if u is None else way.combine(u, c)
+            out, back = (c, c) if u is None else combined(model, way, x, u, c, now)
             moves = back is out  # the noise that is put back moves with the clean video
             x0 = model.clean(x, out, now)
             changes: list[tuple[str, Tensor]] = []
@@ -184,7 +193,7 @@ def generate(
     *,
     seeds: Sequence[int],
     steps: int | None = None,
-    guidance: float | Cfg | CfgPlus | Switch | None = None,
+    guidance: float | Way | Switch | None = None,
     negative: str = "",
     batch: int = 8,
     progress: Progress = silent,

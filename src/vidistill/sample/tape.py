@@ -14,15 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidistill.errors import InputError
+from vidistill.errors import InputError, choose
 from vidistill.files import load_tensors, save_tensors
-from vidistill.guide import Cfg, CfgPlus, Switch
+from vidistill.guide import KINDS, Switch, Way
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
 from vidistill.sample.sampler import Step, combiner, sample
 from vidistill.schedule import First, Interval
 
-GUIDANCE: dict[str, type[Cfg] | type[CfgPlus]] = {"cfg": Cfg, "cfg++": CfgPlus}
 FORMAT = "vidistill-tape-1"
 
 
@@ -62,21 +61,25 @@ def load_tape(path: str | Path) -> Tape:
     return Tape(about["settings"], tensors["latents"], tensors["x0"], forces)
 
 
-def facts_of(guidance: Cfg | CfgPlus | Switch) -> dict[str, Any]:
+def facts_of(guidance: Way | Switch) -> dict[str, Any]:
     """Return a way to combine outputs as a tape keeps it, JSON-ready."""
     if isinstance(guidance, Switch):
         ways = {"inside": facts_of(guidance.inside), "outside": facts_of(guidance.outside)}
         return {"kind": "switch", **ways, "interval": asdict(guidance.interval)}
-    return {"kind": next(name for name, one in GUIDANCE.items() if isinstance(guidance, one)), **asdict(guidance)}
+    return {"kind": next(name for name, one in KINDS.items() if isinstance(guidance, one)), **asdict(guidance)}
 
 
-def guidance_of(facts: dict[str, Any]) -> Cfg | CfgPlus | Switch:
+def guidance_of(facts: dict[str, Any]) -> Way | Switch:
     """Return the way to combine outputs that :func:`facts_of` described."""
     if facts["kind"] != "switch":
-        return GUIDANCE[facts["kind"]](facts["scale"])
-    inside, outside = (GUIDANCE[facts[name]["kind"]](facts[name]["scale"]) for name in ("inside", "outside"))
+        return _way_of(facts)
     interval = First(**facts["interval"]) if "steps" in facts["interval"] else Interval(**facts["interval"])
-    return Switch(inside, outside, interval)
+    return Switch(_way_of(facts["inside"]), _way_of(facts["outside"]), interval)
+
+
+def _way_of(facts: dict[str, Any]) -> Way:
+    numbers = {name: value for name, value in facts.items() if name != "kind"}
+    return KINDS[choose("way to combine outputs", facts["kind"], KINDS)](**numbers)
 
 
 def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **options: Any) -> Tape:

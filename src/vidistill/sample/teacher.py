@@ -24,9 +24,10 @@ from torch import Tensor
 from vidistill.codec import Codec
 from vidistill.codec.autoencoder import normalisation
 from vidistill.errors import InputError, choose
-from vidistill.guide import Cfg, CfgPlus, Moment
+from vidistill.guide import CfgPlus, Moment, Way
 from vidistill.rng import normal
 from vidistill.sample.denoiser import Denoiser
+from vidistill.sample.sampler import combined
 from vidistill.schedule import First, Interval, Time
 
 T_MAPS = ("same_index", "snr_matched")
@@ -47,7 +48,7 @@ class Teacher:
         tau: evaluations of the teacher at each guided step, >= 1 and < ``points``; 1 is a one-shot estimate. Both have 10, a few-step
             teacher needs 1 or 2.
         points: of the inner grid, >= 2; a few-step teacher's is its number of steps + 1.
-        guidance: the teacher's; CFG++ 0.8 in both.
+        guidance: the teacher's; CFG++ 0.8 in both. The teacher never begins from noise, so that CFG-Zero*'s has no step at rest.
         t_map: one of ``T_MAPS``; VideoGuide's is ``same_index``.
         scale: k > 0, what the teacher was trained to see the clean latents multiplied by; VideoCrafter2 0.7 from t = 400 on.
         negative: what the teacher steers away from.
@@ -64,7 +65,7 @@ class Teacher:
     beta: float = 0.5
     tau: int = 10
     points: int = 25
-    guidance: Cfg | CfgPlus = field(default_factory=lambda: CfgPlus(0.8))
+    guidance: Way = field(default_factory=lambda: CfgPlus(0.8))
     t_map: str = "snr_matched"
     scale: float = 1.0
     negative: str = ""
@@ -143,7 +144,7 @@ class Teacher:
             return c, c
         _, both = self.model.predict(torch.cat([z, z]), now, torch.cat([against, text]), None)
         u, c = both.chunk(2)
-        return self.guidance.combine(u, c)
+        return combined(self.model, self.guidance, z, u, c, now)
 
     @cached_property
     def _texts(self) -> tuple[Tensor, Tensor | None]:

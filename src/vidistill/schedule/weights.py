@@ -108,3 +108,7 @@ class First:
         """Raise an :class:`InputError` where a run of N ``steps`` has fewer than I."""
         if self.steps > steps:
             raise InputError(f"cannot guide the first I={self.steps} steps: the sampler makes N={steps}, and I must not exceed N")
+
+    def told(self, times: list[tuple[Time, Time]]) -> str:
+        """Say how many steps of a grid are guided."""
+        return f"the first {self.steps} of {len(times)} steps are guided"

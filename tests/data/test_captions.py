@@ -1,0 +1,74 @@
+"""Prompts: a world's captions with their truth, a folder's class names, a file; always as many as can be had, evenly spread."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vidistill.data import describe_prompts, open_videos, prompts_of, read_prompts
+from vidistill.data.world import factors, write_world
+from vidistill.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, seed=5, per_class_train=2, per_class_test=2, frames=4, size=32, classes=("slide", "spin", "orbit"))
+    return folder
+
+
+def test_captions_come_with_what_they_say(world) -> None:
+    prompts, wanted = prompts_of(open_videos(world), 6)
+    assert wanted is not None
+    assert prompts == [row.caption() for row in wanted]
+    assert [row.motion for row in wanted] == ["orbit", "orbit", "slide", "slide", "spin", "spin"]  # every test clip, class by class
+    assert wanted[2] == factors(5, 2 * 12 + 0, motion="slide")  # the first test clip of slide
+
+
+def test_few_are_spread_and_many_go_on_with_the_training_clips(world) -> None:
+    videos = open_videos(world)
+    three, _ = prompts_of(videos, 3)
+    assert ["orbiting" in three[0], "sliding" in three[1], "spinning" in three[2]] == [True, True, True]
+    every, wanted = prompts_of(videos, 100)
+    assert wanted is not None
+    assert len(every) == len({row.texture for row in wanted}) == 12
+    assert prompts_of(videos, 100)[0][:6] == prompts_of(videos, 6)[0]
+
+
+def test_other_folders_have_the_names_of_their_classes(world, tmp_path) -> None:
+    for name in ("videos", "classInd.txt", "trainlist01.txt", "testlist01.txt"):
+        (tmp_path / name).symlink_to(world / name)
+    prompts, wanted = prompts_of(open_videos(tmp_path), 5)
+    assert (prompts, wanted) == (["orbit", "slide", "spin", "orbit", "slide"], None)
+
+
+def test_a_damaged_file_of_factors_is_one_line(world, tmp_path) -> None:
+    for name in ("videos", "classInd.txt", "trainlist01.txt", "testlist01.txt"):
+        (tmp_path / name).symlink_to(world / name)
+    held = json.loads((world / "factors.json").read_text())
+    for broken in ([], {"clips": {}}, {"clips": {name: {"motion": "slide"} for name in held["clips"]}}):
+        (tmp_path / "factors.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError, match="does not hold the factors"):
+            prompts_of(open_videos(tmp_path), 3)
+
+
+def test_a_file_of_prompts(tmp_path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n\n  a jaguar driving \n")
+    assert read_prompts(path, 9) == ["a cat", "a jaguar driving"]
+    assert read_prompts(path, 1) == ["a cat"]
+    path.write_text("\n\n")
+    with pytest.raises(InputError, match="holds no prompt"):
+        read_prompts(path, 1)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot read prompts"):
+        read_prompts(path, 1)
+    with pytest.raises(InputError, match=r"cannot read prompts from .*none\.txt: No such file"):
+        read_prompts(tmp_path / "none.txt", 1)
+
+
+def test_what_was_read_is_told(world) -> None:
+    found = describe_prompts(open_videos(world), ["a", "b"])
+    assert (found["root"], found["prompts"], found["train"], found["test"], found["skipped"]) == (str(world), 2, 0, 0, [])
+    assert describe_prompts(open_videos(world), ["a"], "prompts.txt")["root"] == "prompts.txt"
