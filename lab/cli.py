@@ -198,7 +198,7 @@ def run(
     seed: Seed = 0,
     device: OnDevice = Device.auto,
 ) -> None:
-    """Run a paper on a folder of videos; writes report.json, report.html, record.json, distilled.safetensors; resumes where it stopped."""
+    """Run a paper; writes report.json, report.html, record.json, and distilled.safetensors or clips; resumes where it stopped."""
     from vidistill.lab import presets
     from vidistill.lab.record import Stages, write_record
     from vidistill.lab.report import print_report, write_report
@@ -238,6 +238,8 @@ def run(
     )
     print_report(report, _console())
     typer.echo(f"report: {out / 'report.html'}\nnumbers: {out / 'report.json'}\nrecord: {out / 'record.json'}")
+    if (out / "clips").is_dir():
+        typer.echo(f"clips: {out / 'clips'}")
     if (out / "distilled.safetensors").is_file():
         typer.echo(f"distilled set: {out / 'distilled.safetensors'} ({(out / 'distilled.safetensors').stat().st_size:,} bytes)")
 

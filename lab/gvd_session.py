@@ -23,7 +23,6 @@ from vidistill.codec import encode_store
 from vidistill.data import spoken
 from vidistill.data.world import MOTIONS
 from vidistill.errors import choose
-from vidistill.files import load_json
 from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
 from vidistill.lab.memory import Memory
@@ -35,7 +34,6 @@ from vidistill.lab.zoo_session import Reading, ZooSession, read
 from vidistill.measure.generated import nearest
 from vidistill.measure.guided import way
 from vidistill.papers.gvd import KNOBS as PAPER
-from vidistill.sample.load import FAMILIES
 from vidistill.schedule import Interval, Time, frame_weights, pull_weight
 from vidistill.select.centres import STILL, Centres, class_centres, motion
 from vidistill.types import Latents
@@ -228,12 +226,6 @@ class GvdSession:
     def prompt(self, label: str) -> str:
         """Return the prompt of a class as the paper has it: its name in words."""
         return str(PAPER["prompt"].default).replace("{class}", spoken(choose("class", label, self.classes)))
-
-    def adds_noise(self, model: str) -> bool:
-        """Return whether ``eta`` can be more than 0: not where a model's own settings say that it samples a flow."""
-        file = self.zoo.folder(model) / "model_index.json"
-        kind = load_json(file).get("_class_name") if file.is_file() else None
-        return kind not in FAMILIES or FAMILIES[kind].family != "flow"
 
     def look(self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0) -> Look:
         """Return the last of :meth:`steps`."""

@@ -11,10 +11,10 @@ from typing import Any
 from vidistill.errors import InputError, choose
 from vidistill.knobs import Knobs, Value
 
-PAPERS = {"latent_vdd": "vidistill.papers.latent_vdd", "gvd": "vidistill.papers.gvd"}
+PAPERS = {name: f"vidistill.papers.{name}" for name in ("latent_vdd", "gvd", "videoguide")}
 """Paper name -> the module that holds its ``KNOBS`` and its ``run``."""
 
-SHARED = ("gvd",)
+SHARED = ("gvd", "videoguide")
 """Papers whose clips several processes make together (accelerate launch, torchrun); of the others only the first process runs."""
 
 TIERS = {"toy": "quick", "small": "ours", "full": "paper"}

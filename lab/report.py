@@ -26,6 +26,9 @@ PAYLOAD = PARTS[:3]
 COLUMNS = {
     **{"error": ("error", ".4f"), "psnr": ("PSNR", ".2f")},
     **{"agreement": ("teacher agrees %", ".0f"), "entropy": ("entropy", ".2f")},
+    **{"background": ("background", ".4f"), "quality": ("quality", ".3f"), "smoothness": ("smoothness", ".4f"), "flow": ("flow px", ".2f")},
+    **{"drift": ("drift %", ".1f"), "motion": ("motion", ".2f"), "fidelity": ("fidelity %", ".1f"), "rare": ("rare %", ".1f")},
+    **{"evaluations": ("evaluations", ".0f"), "seconds": ("seconds", ".2f")},
     **{"pace": ("motion %", ".0f"), "diversity": ("diversity %", ".0f"), "gap": ("to real %", ".0f"), "hits": ("hits %", ".0f")},
 }
 """Further numbers of an arm, of its first seed or the mean over seeds: heading and format; a column is shown where some arm has it."""
@@ -141,6 +144,8 @@ def data_line(report: Mapping[str, Any]) -> str:
     data = report["data"]
     skipped = len(data["skipped"])
     line = f"{len(data['classes'])} classes, {data['train']:,} training and {data['test']:,} test clips"
+    if "prompts" in data:
+        line = f"{data['prompts']:,} prompts"
     return line + (f", {skipped} skipped" if skipped else "") + f" ({data['layout']}: {data['root']})"
 
 
@@ -200,6 +205,8 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"{escape(judged['about'])}</p>",
         _table(*result_rows(report), roles=roles),
     ]
+    if any(arm.get("flow") for arm in report["arms"]):
+        blocks += [f"<h2>{escape(judged['title'])} against motion</h2>", pareto_chart(report["arms"], judged)]
     if bytes_of:
         blocks += ["<h2>Bytes</h2>", byte_chart(report["arms"]), _table(byte_header, bytes_of)]
     for title, header, rows in extra_rows(report):
@@ -226,8 +233,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], roles: Sequence
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
 
 
-LEFT, WIDE, ROW = 130, 560, 24
-"""Chart geometry in pixels: label column, plot width, row height."""
+LEFT, WIDE, ROW, TALL = 130, 560, 24, 300
+"""Chart geometry in pixels: label column, plot width, row height, height of a plane."""
 
 
 def dot_chart(arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any]) -> str:
@@ -274,6 +281,48 @@ def nice_ticks(low: float, high: float) -> list[float]:
     step *= next(many for many in (1, 2, 5, 10) if span / (step * many) <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def pareto_chart(arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], against: str = "flow") -> str:
+    """Return an SVG of the score over another number of each arm, such as consistency over motion: up and to the right is better in both.
+
+    Args:
+        arms: ``name``, ``role``, ``score`` and an interval called ``against``; arms without it are left out.
+        judged: the report's ``score``.
+        against: the number along the axis, one of ``COLUMNS``.
+    """
+    shown = [arm for arm in arms if arm.get(against) is not None]
+    heading, form = COLUMNS[against]
+    axes = []
+    for key in (against, "score"):
+        ends = [arm[key][end] for arm in shown for end in ("mean", "low", "high") if arm[key][end] is not None]
+        axes.append(nice_ticks(min(ends), max(ends)))
+    (left, *_, right), (low, *_, high) = axes
+
+    def place(across: float, up: float) -> tuple[float, float]:
+        return round(LEFT + WIDE * (across - left) / (right - left), 1), round(8 + TALL * (high - up) / (high - low), 1)
+
+    marks = []
+    for tick in axes[0]:
+        x, _ = place(tick, low)
+        marks.append(f"<line class='axis' x1='{x}' x2='{x}' y1='8' y2='{8 + TALL}'/>")
+        marks.append(f"<text x='{x}' y='{TALL + 24}' text-anchor='middle'>{tick:g}</text>")
+    for tick in axes[1]:
+        _, y = place(left, tick)
+        marks.append(f"<line class='axis' x1='{LEFT}' x2='{LEFT + WIDE}' y1='{y}' y2='{y}'/>")
+        marks.append(f"<text x='{LEFT - 8}' y='{y + 4}' text-anchor='end'>{tick:g}</text>")
+    for arm in shown:
+        across, up, colour = arm[against], arm["score"], ROLES[arm["role"]]
+        x, y = place(across["mean"], up["mean"])
+        if up["low"] is not None:
+            (x1, y1), (x2, y2) = place(across["low"], up["low"]), place(across["high"], up["high"])
+            marks.append(f"<path d='M{x1} {y}H{x2}M{x} {y1}V{y2}' stroke='{colour}' stroke-opacity='.45' fill='none'/>")
+        title = f"{arm['name']}: {shown_number(up, '.' + str(judged['digits']) + 'f')} at {heading} {shown_number(across, form)}"
+        marks.append(f"<g><title>{escape(title)}</title>{_marker(arm['role'], x, y)}</g>")
+        marks.append(f"<text x='{x + 9}' y='{y - 7}'>{escape(arm['name'])}</text>")
+    marks.append(f"<text x='{LEFT + WIDE}' y='{TALL + 42}' text-anchor='end'>{escape(heading)}, more is livelier</text>")
+    label = f"{judged['title']} over {heading} of each arm, with intervals; the same numbers are in the table"
+    return _svg(escape(label), TALL + 50, marks)
 
 
 def _marker(role: str, x: float, y: float) -> str:

@@ -80,7 +80,7 @@ def sweep_table(rows: Sequence[Mapping[str, Any]], against: str) -> str:
 
 
 def verdict(
-    claim: str, ours: Mapping[str, Any], control: Mapping[str, Any], *, names: tuple[str, str], wanted: str = "higher"
+    claim: str, ours: Mapping[str, Any], control: Mapping[str, Any], *, names: tuple[str, str], wanted: str = "higher", margin: float = 0.0
 ) -> dict[str, Any]:
     """Judge a claim by the paired differences of two intervals that share their seeds.
 
@@ -88,10 +88,12 @@ def verdict(
         claim: in words.
         ours, control: intervals as :func:`vidistill.measure.interval` returns them.
         names: what they are called.
-        wanted: ``"higher"``, or ``"lower"`` where less is claimed.
+        wanted: ``"higher"``, ``"lower"`` where less is claimed, or ``"kept"``: not lower by more than ``margin``.
+        margin: >= 0, in the unit of the numbers; of ``"kept"`` alone.
     """
     found = paired(ours["values"], control["values"])
-    turned = found["verdict"] if wanted == "higher" else {"higher": "lower", "lower": "higher"}.get(found["verdict"], found["verdict"])
+    judged = paired([value + margin for value in ours["values"]], control["values"])["verdict"] if wanted == "kept" else found["verdict"]
+    turned = {"higher": "lower", "lower": "higher"}.get(judged, judged) if wanted == "lower" else judged
     return {"claim": claim, "arm": names[0], "control": names[1], "difference": found, "verdict": VERDICTS[turned]}
 
 

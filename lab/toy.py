@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,23 +36,36 @@ WIDE = 0.8
 """Deviation of the data of :func:`gain`."""
 
 
+PLANE: Any = SimpleNamespace(fingerprint="the plane")
+"""What stands for an autoencoder: all mixtures share it, so that one of the same dimension can teach another."""
+
+
 class Mixture(Epsilon):
-    """The exact denoiser of a mixture of equally likely Gaussians; a prompt is the name of a class, the empty one means all.
+    """The exact denoiser of a mixture of Gaussians; a prompt is the name of a class, the empty one means all.
 
     Args:
         means: mu, ``[K, D]``.
         deviation: d > 0, of every Gaussian.
         labels: class of each Gaussian, int64 ``[K]``; default one class.
         classes: names.
+        weights: w >= 0, ``[K]``, up to a constant; default equally likely.
     """
 
-    def __init__(self, means: Tensor, deviation: float, labels: Tensor | None = None, classes: Sequence[str] = ("all",)) -> None:
+    def __init__(
+        self,
+        means: Tensor,
+        deviation: float,
+        labels: Tensor | None = None,
+        classes: Sequence[str] = ("all",),
+        weights: Tensor | None = None,
+    ) -> None:
         from diffusers import DDIMScheduler
 
         self.means, self.deviation, self.classes = means.double(), deviation, tuple(classes)
         self.labels = torch.zeros(len(means), dtype=torch.int64) if labels is None else labels
+        self.weights = torch.ones(len(means), dtype=torch.float64) if weights is None else weights.double()
         self.id, self.steps, self.guidance, self.frames = "mixture", 50, 1.0, 1
-        self.device, self.dtype = torch.device("cpu"), torch.float64
+        self.device, self.dtype, self.codec = torch.device("cpu"), torch.float64, PLANE
         self.scheduler = DDIMScheduler(**MODELSCOPE, steps_offset=1, timestep_spacing="leading")
 
     @property
@@ -58,9 +73,9 @@ class Mixture(Epsilon):
         return self.means.shape[1], 1, 1, 1
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return ln w, float64 ``[B, K]``, up to a constant: 0 for the Gaussians of the class, minus infinity for the others."""
+        """Return ln w, float64 ``[B, K]``, up to a constant; minus infinity for the Gaussians of other classes."""
         own = [self.labels >= 0 if not name else self.labels == self.classes.index(choose("class", name, self.classes)) for name in prompts]
-        return torch.stack(own).double().log()
+        return (torch.stack(own) * self.weights).log()
 
     def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
         def noise(weights: Tensor) -> Tensor:

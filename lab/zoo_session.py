@@ -25,6 +25,7 @@ from vidistill.files import load_json
 from vidistill.knobs import Knob, Knobs
 from vidistill.lab.previews import Pace, preview
 from vidistill.lab.steps import Step
+from vidistill.sample.load import FAMILIES
 from vidistill.sample.words import strange, vocabulary
 
 if TYPE_CHECKING:
@@ -258,6 +259,12 @@ class ZooSession:
             if isinstance(value := settings.get(knob.name), int | float) and knob.low is not None and knob.high is not None:
                 values[knob.name] = knob.check(min(max(value, knob.low), knob.high))
         return {"steps": values["steps"], "guidance": values["guidance"]}
+
+    def adds_noise(self, name: str) -> bool:
+        """Return whether ``eta`` can be more than 0: not where a model's own settings say that it samples a flow."""
+        file = self.folder(name) / "model_index.json"
+        kind = load_json(file).get("_class_name") if file.is_file() else None
+        return kind not in FAMILIES or FAMILIES[kind].family != "flow"
 
     def card(self, name: str) -> str:
         """Return the model's card, Markdown as it was generated, "" where there is none."""

@@ -57,16 +57,7 @@ def numbers_html(look: Look) -> str:
 
 def alarms_html(look: Look) -> str:
     """Return the failures that a look shows, each with a sign and a name, or that there is none."""
-    if not look.alarms:
-        return (
-            f'<div role="status"><b style="color:{style.GREEN}">✓</b> No alarm: nearer to its centre, and still a clip of its kind.</div>'
-        )
-    looks = f"border-left:4px solid {style.VERMILLION};background:#fdf1ea;padding:6px 10px;border-radius:4px;margin-bottom:6px"
-    rows = "".join(
-        f'<li style="{looks}" data-alarm="{html.escape(name)}"><b>⚠ {html.escape(name)}.</b> {html.escape(words)}</li>'
-        for name, words in look.alarms.items()
-    )
-    return f'<ul role="status" style="list-style:none;margin:0;padding:0">{rows}</ul>'
+    return style.alarms(look.alarms, "nearer to its centre, and still a clip of its kind")
 
 
 def centres_html(look: Look) -> str:
@@ -227,7 +218,7 @@ class GvdBench(pn.viewable.Viewer):
             self._hint.object = hint
 
     def _cap_noise(self) -> None:
-        noisy = self._session.adds_noise(self.model.value)
+        noisy = self._session.zoo.adds_noise(self.model.value)
         self._cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {self.model.value} samples a flow")
 
     def _cap(self, name: str, high: int, why: str) -> None:

@@ -63,6 +63,8 @@ class KnobPanel(pn.viewable.Viewer):
             value under each control.
         start: the values to begin with.
         uses: name -> test of the values that says whether the knob has any effect now; a knob without effect is greyed out.
+        words: name -> what a control is called, where the knob's own name does not say enough.
+        folded: names of ``show`` that are under "more knobs", closed at first.
     """
 
     values = param.Dict(default={}, doc="every knob, valid, after the last release")
@@ -76,15 +78,20 @@ class KnobPanel(pn.viewable.Viewer):
         presets: Mapping[str, Mapping[str, Any]] | None = None,
         start: Mapping[str, Any] | None = None,
         uses: Mapping[str, Callable[[Mapping[str, Any]], bool]] | None = None,
+        words: Mapping[str, str] | None = None,
+        folded: Iterable[str] = (),
         **params: Any,
     ) -> None:
         self.knobs, self._uses = knobs, dict(uses or {})
         # A preset is every knob's value: what it does not name keeps its declared default.
         self._presets = {name: knobs.resolve({k: v for k, v in preset.items() if k != "about"}) for name, preset in (presets or {}).items()}
         self._start = knobs.resolve(start or {})
+        self._folded = frozenset(folded)
         self._caps: dict[str, tuple[float, str]] = {}
         super().__init__(values=dict(self._start), **params)
         self.controls = {name: control(knobs[name]) for name in (knobs if show is None else show)}
+        for name, said in (words or {}).items():
+            self.controls[name].name = said
         self._hints = {name: style.text(margin=(0, 0, 5, 0)) for name in self.controls}
         self._quiet = False
         for name, widget in self.controls.items():
@@ -105,6 +112,11 @@ class KnobPanel(pn.viewable.Viewer):
         self.lock.param.watch(lambda event: self._locked(event.new), "value")
         self.param.watch(lambda event: setattr(self.seed_box, "value", event.new), "seed")
         self._mirror()
+
+    @property
+    def mirroring(self) -> bool:
+        """Whether the controls are being made to show ``values``: what they report then was chosen by nobody."""
+        return self._quiet
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Turn several knobs at once: one change of ``values``. What a cap forbids is clipped, and its hint says so.
@@ -194,14 +206,19 @@ class KnobPanel(pn.viewable.Viewer):
         one_line = "overflow:hidden;white-space:nowrap;text-overflow:ellipsis"
         return f'<div title="{title}" style="color:{style.MUTED};font-size:11.5px;{one_line}">{" · ".join(parts)}</div>'
 
-    def __panel__(self) -> pn.viewable.Viewable:
+    def _sections(self, names: Iterable[str]) -> list[Any]:
         groups: dict[str, list[Any]] = {}
-        for name, widget in self.controls.items():
-            groups.setdefault(self.knobs[name].group, []).extend([widget, self._hints[name]])
-        sections = []
-        for group, objects in groups.items():
-            looks = f"font-size:11px;letter-spacing:.08em;text-transform:uppercase;color:{style.MUTED};margin:3px 0 2px"
-            sections += [style.text(f'<h3 style="{looks}">{group}</h3>'), *objects]
+        for name in names:
+            groups.setdefault(self.knobs[name].group, []).extend([self.controls[name], self._hints[name]])
+        looks = f"font-size:11px;letter-spacing:.08em;text-transform:uppercase;color:{style.MUTED};margin:3px 0 2px"
+        return [part for group, objects in groups.items() for part in (style.text(f'<h3 style="{looks}">{group}</h3>'), *objects)]
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        sections = self._sections([name for name in self.controls if name not in self._folded])
+        if self._folded:
+            more = self._sections([name for name in self.controls if name in self._folded])
+            fold = {"title": "more knobs", "collapsed": True, "stylesheets": [style.EXPANDER]}
+            sections.append(pn.Card(*more, **fold, sizing_mode="stretch_width", margin=(4, 0)))
         head = [pn.Row(self.preset, self.reset_button, sizing_mode="stretch_width", margin=(0, 0, 6, 0))] if self._presets else []
         seed = pn.Row(self.seed_box, self.dice_button, self.lock, sizing_mode="stretch_width", margin=0)
         return pn.Column(*head, *sections, seed, sizing_mode="stretch_width", margin=0)

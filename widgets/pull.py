@@ -11,24 +11,23 @@ from typing import Any
 from vidistill.widgets import style
 
 FLOOR = 1e-3  # smaller weights are drawn here: a logarithmic axis has no zero
-LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 CALM = [[0, "#ffffff"], [0.5, style.SKY], [1, "#003a5c"]]  # one hue, light to dark: it survives any eye and any printer
 
 
 def decay_figure(decay: Sequence[float], gone: Sequence[float]) -> dict[str, Any]:
     """Plot ``w_f``, the weight of each frame, beside the share of the way to the centre that the frame went."""
     frames = list(range(1, len(decay) + 1))
-    line = _line("weight w_f", frames, decay, style.BLUE, "square", "solid", "frame %{x}: weight %{y:.2f}")
-    went = _line("way gone", frames, gone, style.VERMILLION, "circle", "dot", "frame %{x}: %{y:.0%} of the way")
+    line = style.line("weight w_f", frames, decay, style.BLUE, "square", "solid", "frame %{x}: weight %{y:.2f}")
+    went = style.line("way gone", frames, gone, style.VERMILLION, "circle", "dot", "frame %{x}: %{y:.0%} of the way")
     said = f"the weight falls from {decay[0]:.2f} to {decay[-1]:.2f}, the way gone to the centre from {gone[0]:.0%} to {gone[-1]:.0%}"
     return style.figure(
         "along the frames",
         said,
         190,
         [line, went],
-        xaxis=_axis("frame", range=[0.5, len(decay) + 0.5]),
-        yaxis=_axis("", rangemode="tozero", zerolinecolor=style.LINE),
-        legend=LEGEND,
+        xaxis=style.axis("frame", range=[0.5, len(decay) + 0.5]),
+        yaxis=style.axis("", rangemode="tozero", zerolinecolor=style.LINE),
+        legend=style.LEGEND,
         margin={"l": 34, "r": 8, "t": 26, "b": 36},
     )
 
@@ -38,7 +37,7 @@ def rates_figure(rates: Sequence[float], times: Sequence[float], guided: str) ->
     steps = list(range(1, len(rates) + 1))
     on = [rate > 0 for rate in rates]
     data = {
-        **_line("lambda s_t", steps, [max(rate, FLOOR) for rate in rates], style.BLUE, "", "solid", ""),
+        **style.line("lambda s_t", steps, [max(rate, FLOOR) for rate in rates], style.BLUE, "", "solid", ""),
         "marker": {
             "symbol": ["circle" if yes else "x-thin-open" for yes in on],
             "size": 7,
@@ -56,8 +55,8 @@ def rates_figure(rates: Sequence[float], times: Sequence[float], guided: str) ->
         f"{guided}; lambda s_t is {first:.3g} at the first of them and {last:.3g} at the last",
         190,
         [data],
-        xaxis=_axis("step, from noise to clip", range=[0.5, len(rates) + 0.5]),
-        yaxis={**_axis(""), "type": "log", "range": [-3.2, _decades(top)], "dtick": 1, "exponentformat": "none"},
+        xaxis=style.axis("step, from noise to clip", range=[0.5, len(rates) + 0.5]),
+        yaxis={**style.axis(""), "type": "log", "range": [-3.2, _decades(top)], "dtick": 1, "exponentformat": "none"},
         shapes=[whole],
         annotations=[
             style.note("1: all the way in one step", x=1, xanchor="right", y=0, yref="y", yanchor="bottom", font={"size": 11}),
@@ -103,8 +102,8 @@ def force_figure(force: Sequence[Sequence[float]]) -> dict[str, Any]:
         said,
         230,
         data,
-        xaxis=_axis("step, from noise to clip", showgrid=False),
-        yaxis={**_axis("frame", showgrid=False), "autorange": "reversed"},
+        xaxis=style.axis("step, from noise to clip", showgrid=False),
+        yaxis={**style.axis("frame", showgrid=False), "autorange": "reversed"},
         margin={"l": 40, "r": 0, "t": 8, "b": 36},
     )
 
@@ -115,38 +114,20 @@ def distance_figure(paths: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     data, said = [], []
     for (name, path), (colour, symbol, dash) in zip(paths.items(), looks, strict=True):
         steps = list(range(1, len(path) + 1))
-        data.append(_line(name, steps, path, colour, symbol, dash, f"{name}, step %{{x}}: %{{y:.3f}}"))
+        data.append(style.line(name, steps, path, colour, symbol, dash, f"{name}, step %{{x}}: %{{y:.3f}}"))
         said.append(f"{name} from {path[0]:.2f} to {path[-1]:.2f}")
     return style.figure(
         "distance to the centre",
         "; ".join(said),
         190,
         data,
-        xaxis=_axis("step, from noise to clip", range=[0.5, len(data[0]["x"]) + 0.5]),
-        yaxis=_axis("", rangemode="tozero", zerolinecolor=style.LINE),
-        legend=LEGEND,
+        xaxis=style.axis("step, from noise to clip", range=[0.5, len(data[0]["x"]) + 0.5]),
+        yaxis=style.axis("", rangemode="tozero", zerolinecolor=style.LINE),
+        legend=style.LEGEND,
         margin={"l": 34, "r": 8, "t": 26, "b": 36},
     )
-
-
-def _axis(words: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": words, "standoff": 4}, "gridcolor": style.LINE, "zeroline": False, **more}
 
 
 def _decades(top: float) -> float:
     """Return the power of ten above a number, for the end of a log axis."""
     return len(f"{int(top)}") + 0.1
-
-
-def _line(name: str, x: Sequence[int], y: Sequence[float], colour: str, symbol: str, dash: str, hover: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "mode": "lines+markers",
-        "line": {"color": colour, "dash": dash, "width": 2},
-        "marker": {"symbol": symbol, "size": 6, "color": colour},
-        "cliponaxis": False,
-        "hovertemplate": f"{hover}<extra></extra>",
-    }

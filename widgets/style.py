@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import panel as pn
@@ -39,7 +40,16 @@ CONTROL = f"""
 .bk-btn[disabled], .bk-input[disabled], .noUi-target[disabled] {{ opacity: .45; cursor: not-allowed; }}
 """
 
+EXPANDER = f"""
+:host(.card) {{ border: none; outline: none; box-shadow: none; background: {PAPER}; }}
+.card-header {{ background: {PAPER}; font-family: {FONT}; color: {INK}; font-weight: 700; font-size: 14px; }}
+.card-header:focus-visible {{ outline: 3px solid {ORANGE}; outline-offset: 1px; }}
+"""
+
 PAGE = f":host {{ background:{GROUND}; padding:16px; border-radius:12px; box-sizing:border-box; container-type:inline-size; }}"
+
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+"""Of a figure, above its left edge."""
 
 BOARD = """
 :host { display: grid !important; gap: 12px; align-items: start; grid-template-columns: 280px minmax(0, 1.25fr) minmax(0, 1fr); }
@@ -57,6 +67,18 @@ def alert(words: str) -> str:
     """Return a line that says what is wrong, marked by a bar at its left."""
     looks = f"border-left:4px solid {VERMILLION};padding-left:8px;margin-bottom:8px"
     return f'<div role="alert" style="{looks}">{html.escape(words)}</div>'
+
+
+def alarms(found: Mapping[str, str], otherwise: str) -> str:
+    """Return failures as a list, each with a sign and its name, or that there is none and what is well ``otherwise``."""
+    if not found:
+        return f'<div role="status"><b style="color:{GREEN}">✓</b> No alarm: {html.escape(otherwise)}.</div>'
+    looks = f"border-left:4px solid {VERMILLION};background:#fdf1ea;padding:6px 10px;border-radius:4px;margin-bottom:6px"
+    rows = "".join(
+        f'<li style="{looks}" data-alarm="{html.escape(name)}"><b>⚠ {html.escape(name)}.</b> {html.escape(words)}</li>'
+        for name, words in found.items()
+    )
+    return f'<ul role="status" style="list-style:none;margin:0;padding:0">{rows}</ul>'
 
 
 def tile(key: str, value: str, what: str, under: str) -> str:
@@ -108,6 +130,29 @@ def figure(title: str, words: str, height: int, data: list[dict[str, Any]], **la
         "autosize": True,
     }
     return {"data": data, "layout": base | layout}
+
+
+def axis(words: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with its title."""
+    return {"title": {"text": words, "standoff": 4}, "gridcolor": LINE, "zeroline": False, **more}
+
+
+def line(
+    name: str, x: Sequence[float], y: Sequence[float | None], colour: str, symbol: str, dash: str, hover: str, **more: Any
+) -> dict[str, Any]:
+    """Return a curve with a marker and a dash of its own, so that its colour is never all that tells it from another."""
+    return {
+        "type": "scatter",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "mode": "lines+markers",
+        "line": {"color": colour, "dash": dash, "width": 2},
+        "marker": {"symbol": symbol, "size": 6, "color": colour},
+        "cliponaxis": False,
+        "hovertemplate": f"{hover}<extra></extra>",
+        **more,
+    }
 
 
 def note(text: str, **place: Any) -> dict[str, Any]:

@@ -24,11 +24,6 @@ WORDS = """
 :host { display: grid !important; gap: 8px; grid-template-columns: repeat(5, minmax(0, 1fr)); }
 @container (max-width: 720px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
-EXPANDER = f"""
-:host(.card) {{ border: none; outline: none; box-shadow: none; background: {style.PAPER}; }}
-.card-header {{ background: {style.PAPER}; font-family: {style.FONT}; color: {style.INK}; font-weight: 700; font-size: 14px; }}
-.card-header:focus-visible {{ outline: 3px solid {style.ORANGE}; outline-offset: 1px; }}
-"""
 PROSE = f"""
 {style.TEXT}
 :host {{ overflow-x: auto; }}
@@ -139,7 +134,7 @@ class ZooBench(pn.viewable.Viewer):
         self.strip = Strip([first.model])
         self._card = pn.pane.Markdown("", renderer_options={"html": False}, sizing_mode="stretch_width", margin=0, stylesheets=[PROSE])
         self._expander = pn.Card(
-            self._card, title="", collapsed=True, stylesheets=[EXPANDER], sizing_mode="stretch_width", margin=0, hide_header=False
+            self._card, title="", collapsed=True, stylesheets=[style.EXPANDER], sizing_mode="stretch_width", margin=0, hide_header=False
         )
         self._show_words()
         self._show_card()

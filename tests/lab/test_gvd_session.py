@@ -167,7 +167,7 @@ def test_presets_are_the_papers_as_far_as_one_clip_shows_them(session):
         KNOBS.resolve({name: value for name, value in values.items() if name != "about"})
     assert all(KNOBS[name] is PAPER[name] for name in KNOBS if name in PAPER)
     assert session.prompt("zigzag") == "zigzag"
-    assert (session.adds_noise("dit"), session.adds_noise("unet")) == (False, True)
+    assert (session.zoo.adds_noise("dit"), session.zoo.adds_noise("unet")) == (False, True)
 
 
 def test_failures_are_named(session):

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from vidistill.errors import InputError
-from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, nice_ticks, print_report, result_rows, write_report
+from vidistill.lab.report import SCHEMA_FILE, byte_rows, dot_chart, nice_ticks, pareto_chart, print_report, result_rows, write_report
 from vidistill.measure import interval
 from vidistill.types import Report, Score
 
@@ -158,6 +158,20 @@ def test_a_number_without_chance_has_an_axis_of_its_own():
     assert "method: 0.9188 [0." in chart
     assert nice_ticks(0, 100) == [0, 20, 40, 60, 80, 100]
     assert nice_ticks(3, 3)[0] <= 3 < nice_ticks(3, 3)[-1]
+
+
+def test_the_plane_shows_the_score_over_motion(tmp_path):
+    report = sample()
+    for row, flow in zip(report.arms, (2.0, 4.0, 3.0), strict=True):
+        row["flow"] = spread(flow, flow + 1)
+    report.arms.append(arm("unseen", "control", 60.0) | {"flow": None})
+    chart = pareto_chart(report.arms, report.as_dict()["score"])
+    assert "unseen" not in chart
+    x = {name: float(found) for name, found in re.findall(r"<title>([\w-]+):[^<]*</title><(?:circle cx|rect x)='([\d.]+)'", chart)}
+    assert x["method"] < x["full-data"] < x["random"]
+    assert "full-data: 70.5 [67.5, 73.5] at flow px 3.50" in chart
+    assert write_report(tmp_path, report)["arms"][0]["flow"]["mean"] == 2.5
+    assert "Held-out accuracy against motion" in (tmp_path / "report.html").read_text()
 
 
 def test_a_full_or_read_only_folder_is_one_line(tmp_path):

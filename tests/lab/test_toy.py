@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vidistill.errors import InputError
-from vidistill.guide import Pull
+from vidistill.guide import Cfg, Pull
 from vidistill.lab.toy import HOLE, RING, THICK, WIDE, Mixture, gain, rings
-from vidistill.sample import record
-from vidistill.schedule import Interval, pull_weight
+from vidistill.sample import Teacher, record
+from vidistill.schedule import First, Interval, pull_weight
 
 
 def test_posterior_mean_is_that_of_many_draws() -> None:
@@ -53,6 +53,18 @@ def test_unguided_samples_are_the_data_and_a_prompt_is_a_class() -> None:
     torch.testing.assert_close(centres.flatten(1).norm(dim=1), torch.full((8,), RING, dtype=torch.float64))
     with pytest.raises(InputError, match="up"):
         model.encode(["upp"])
+
+
+def test_weights_are_shares_and_one_mixture_can_teach_another() -> None:
+    means = torch.tensor([[-3.0, 0.0], [3.0, 0.0]])
+    base, teacher = Mixture(means, 0.2, weights=torch.tensor([3.0, 1.0])), Mixture(means[1:], 0.2)
+    assert float((base.draw(4000)[:, 0] > 0).double().mean()) == pytest.approx(0.25, abs=0.03)
+    prompts, seeds = [""] * 200, range(200)
+    right = lambda operators: float((record(base, prompts, seeds=seeds, operators=operators).latents[-1][:, 0] > 0).double().mean())  # noqa: E731
+    assert right([]) == pytest.approx(0.25, abs=0.1)
+    assert right([Teacher(teacher, base, prompts, beta=0.0, guidance=Cfg(1), interval=First(50))]) == 1
+    never = Mixture(means, 0.2, weights=torch.tensor([1.0, 0.0]))
+    assert bool((never.draw(100)[:, 0] < 0).all())
 
 
 def test_draws_are_of_the_class_and_of_the_seed() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidistill.data.world import factors, render
+from vidistill.data.world import FACTORS, factors, render
 from vidistill.errors import InputError
 from vidistill.measure import clips
 from vidistill.measure.clips import NUMBERS, clip_numbers, frame_features
@@ -30,6 +30,8 @@ def test_they_are_means_of_the_tables(video) -> None:
     assert found["moving"] == pytest.approx(100 * float(table["probe_dynamic_degree"].mean()))
     assert found["drift"] == pytest.approx(100 * float(table["drift_any"].nanmean()))
     assert found["motion"] == pytest.approx(float(table["motion"].nanmean()))
+    assert found["together"] == pytest.approx(100 * float(table["fidelity_together"].mean()))
+    assert found["fidelity"] == pytest.approx(20 * sum(float(table[f"fidelity_{name}"].mean()) for name in FACTORS))
     assert found["fidelity_shape"] == pytest.approx(100 * float(table["fidelity_shape"].mean()))
 
 

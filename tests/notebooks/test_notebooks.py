@@ -11,8 +11,17 @@ from vidistill.papers import gvd
 from vidistill.papers.latent_vdd import KNOBS
 
 NOTEBOOKS = sorted(path for path in notebooks_dir().rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and "runs" not in path.parts)
-RUN_HERE = {"00_start_here.ipynb", "learn/guidance.ipynb", "learn/latent_vdd.ipynb", "reproduce/gvd.ipynb", "reproduce/latent_vdd.ipynb"}
-RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb", "explore/gvd.ipynb"}  # test_explore.py, widgets/, a browser in ui/
+RUN_HERE = {
+    "00_start_here.ipynb",
+    "learn/guidance.ipynb",
+    "learn/latent_vdd.ipynb",
+    "reproduce/gvd.ipynb",
+    "reproduce/latent_vdd.ipynb",
+    "reproduce/videoguide.ipynb",
+}
+RUN_HERE |= {"learn/videoguide.ipynb", "reproduce/videoguide.ipynb"}  # in files of their own
+# In test_explore.py, in tests/widgets, and in a browser in tests/ui:
+RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb", "explore/gvd.ipynb", "explore/videoguide.ipynb"}
 SMALL = {"frames": 8, "gap": 2, "size": 48, "instances": 2, "width": 4, "steps": 2, "seeds": 2}
 
 

@@ -158,3 +158,25 @@ def test_seed_dice_and_lock(panel):
 
 def test_it_renders(panel):
     assert panel.__panel__().get_root() is not None
+
+
+def test_knobs_may_be_called_otherwise_and_folded():
+    panel = KnobPanel(KNOBS, presets=PRESETS, words={"width": "channels  w"}, folded=("codec", "flips", "kernel"))
+    assert panel.controls["width"].name == "channels  w"
+    view = panel.__panel__()
+    (fold,) = [part for part in view if isinstance(part, pn.Card)]
+    assert (fold.title, fold.collapsed) == ("more knobs", True)
+    assert [part for part in fold if part in panel.controls.values()] == [panel.controls[name] for name in ("kernel", "codec", "flips")]
+    assert panel.controls["width"] in list(view)
+    panel.controls["flips"].value = True
+    assert panel.values["flips"]
+    assert not any(isinstance(part, pn.Card) for part in KnobPanel(KNOBS).__panel__())
+
+
+def test_what_the_panel_mirrors_is_told_from_what_was_chosen(panel):
+    seen = []
+    panel.preset.param.watch(lambda event: seen.append((event.new, panel.mirroring)), "value")
+    panel.preset.value = "paper"
+    panel.set({"kernel": "rbf"})
+    panel.set({"kernel": "official"})
+    assert seen == [("paper", False), (OWN, True), ("paper", True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,10 +18,10 @@ TRUTH = "factors.json"
 
 
 def prompts_of(videos: VideoSet, count: int) -> tuple[list[str], list[Factors] | None]:
-    """Return prompts for a data set, spread evenly over it, its test clips before its training clips.
+    """Return prompts for a data set, the classes in turn, test clips before training clips; fewer are the beginning of more.
 
     Args:
-        videos: the set. A Motion World's clips have captions; of any other set the classes' names are taken, split into words, in turn.
+        videos: the set. A Motion World's clips have captions; of any other set the classes' names are taken, split into words.
         count: how many, >= 1; a world has no more than it has clips.
 
     Returns:
@@ -32,7 +33,7 @@ def prompts_of(videos: VideoSet, count: int) -> tuple[list[str], list[Factors] |
     path = videos.root / TRUTH
     if not path.is_file():
         return [spoken(videos.classes[i % len(videos.classes)]) for i in range(count)], None
-    names = [item.name for item in (*_spread(videos.test, count), *_spread(videos.train, max(0, count - len(videos.test))))]
+    names = [item.name for item in (*_in_turn(videos.test), *_in_turn(videos.train))][:count]
     try:
         known = {Path(name).stem: row for name, row in load_json(path)["clips"].items()}
         rows = [known[Path(name).stem] for name in names]
@@ -42,10 +43,14 @@ def prompts_of(videos: VideoSet, count: int) -> tuple[list[str], list[Factors] |
     return [row.caption() for row in wanted], wanted
 
 
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Return at most ``count`` items, evenly spread."""
-    taken = min(count, len(items))
-    return [items[i * len(items) // taken] for i in range(taken)]
+def _in_turn(items: Sequence[Item]) -> list[Item]:
+    """Return items with their classes in turn: the first of each, then the second of each."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for row, item in enumerate(items):
+        turns.append((seen[item.label], item.label, row))
+        seen[item.label] += 1
+    return [items[row] for _, _, row in sorted(turns)]
 
 
 def read_prompts(path: str | Path, count: int) -> list[str]:

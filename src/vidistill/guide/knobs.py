@@ -27,9 +27,9 @@ WAY_KNOBS = (
 """The knobs of :mod:`vidistill.guide.cfg`."""
 
 LOW_PASS_KNOBS = (
-    Knob("space", 0.25, "spatial cut-off of the low-pass, 0 is no filter", low=0, high=1, step=0.05, symbol="d_s",
+    Knob("space", 0.25, "spatial cut-off of the low-pass, 0 is no filter", low=0, high=1, step=0.025, symbol="d_s",
          equation=r"x \leftarrow F^{-1}(M F(x) + (1 - M) F(n))", source="paper 0.25, official code 0.125", group="low-pass"),
-    Knob("time", 0.25, "cut-off along frames", low=0, open_low=True, high=1, step=0.05, symbol="d_t", source="as d_s", group="low-pass"),
+    Knob("time", 0.25, "cut-off along frames", low=0, open_low=True, high=1, step=0.025, symbol="d_t", source="as d_s", group="low-pass"),
     Knob("filter", "butterworth", "its mask", choices=FILTERS, symbol="M", source="FreeInit", group="low-pass"),
     Knob("order", 4, "order of Butterworth's mask", low=1, high=16, symbol="n", source="FreeInit", group="low-pass"),
 )  # fmt: skip

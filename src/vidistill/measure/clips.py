@@ -1,7 +1,8 @@
 """What a set of generated clips is worth, in one row: how steady, how lively, how good looking, and, where the truth is known, how true.
 
 Means over the clips. Shares are in percent, consistencies and qualities in [0, 1] as VBench has them, ``flow`` in pixels a frame,
-``motion`` in half widths of the frame. A number that nothing is known of is None.
+``motion`` in half widths of the frame. ``fidelity`` is the mean over the factors, ``together`` the share of
+clips in which all are right. A number that nothing is known of is None.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ TRUE = {
     "drift_colour": "drift_colour",
     "motion": "motion",
     "motion_error": "motion_error",
-    "fidelity": "fidelity_together",
+    "together": "fidelity_together",
 }
 """What the exact parser tells of Motion World's clips: name here -> column of :func:`vidistill.measure.truth.truth_table`."""
 
-PERCENT = ("moving", "drift", "drift_shape", "drift_colour", "fidelity", *(f"fidelity_{name}" for name in FACTORS), "rare")
+PERCENT = ("moving", "drift", "drift_shape", "drift_colour", "together", *(f"fidelity_{name}" for name in FACTORS))
 
-NUMBERS = (*SEEN, *TRUE, *(f"fidelity_{name}" for name in FACTORS), "rare")
+NUMBERS = (*SEEN, *TRUE, *(f"fidelity_{name}" for name in FACTORS), "fidelity", "rare")
 """Names of all numbers, in the order of a table."""
 
 
@@ -100,5 +101,6 @@ def clip_numbers(
         words = {word.strip() for word in rare.split(",")}
         asked = [(row, name) for row, factors in enumerate(wanted) for name in FACTORS if getattr(factors, name) in words]
         right = [float(found[f"fidelity_{name}"][row]) for row, name in asked]
+        numbers["fidelity"] = 100 * float(sum(found[f"fidelity_{name}"].mean() for name in FACTORS)) / len(FACTORS)
         numbers["rare"] = 100 * sum(right) / len(right) if right else None
     return numbers

@@ -40,7 +40,8 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (role, what it changes 
     "self": ("control", {"guide": "self"}),
     "freeinit": ("control", PLAIN | {"sampler": "freeinit"}),
     "more-steps": ("control", PLAIN),  # as many evaluations as the method has, spent on steps
-    "low-pass": ("control", {"guide": ""}),
+    "no-teacher": ("control", {"guide": ""}),
+    "low-pass": ("control", {"space": 0.25, "time": 0.25}),  # the paper's, whatever the method has
     "no-low-pass": ("control", {"space": 0.0}),
     "cfg": ("control", {"inside": "cfg"}),
     "base-cfg++": ("control", PLAIN | {"outside": "cfg++"}),
@@ -98,7 +99,6 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     like = {"frames": model.frames, "size": model.size}
     net = cache(lambda name: model if name in ("", "self", k["model"]) else load_denoiser(name, device=device, **like))
     features = {part: frame_features(k[part], device) for part in ("subject", "background")}
-    First(k["guided"]).check(model.steps)
     plain = k | {"sampler": "sample", "sampling_steps": model.steps}
     own = {"more-steps": {"sampling_steps": model.steps + k["guided"] * k["tau"]}, "teacher": {"model": k["guide"], "guidance": 0.0}}
     arms = {name: plain | ARMS[name][1] | own.get(name, {}) for name in names}

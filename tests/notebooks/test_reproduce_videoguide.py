@@ -1,0 +1,52 @@
+"""The reproduction of VideoGuide judges every card whose arms it ran, on a tiny world with tiny models."""
+
+import pytest
+
+from vidistill.data.world import write_world
+from vidistill.lab.cards import load_cards
+from vidistill.lab.runner import RunFailed, notebooks_dir, run_notebook
+from vidistill.papers.videoguide import ARMS, KNOBS
+
+NOTEBOOK = notebooks_dir() / "reproduce/videoguide.ipynb"
+
+
+@pytest.mark.slow
+def test_every_claim_is_judged(tmp_path, monkeypatch, tiny_unet, tiny_motion, tiny_dit):
+    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
+    write_world(tmp_path / "world", per_class_train=1, per_class_test=1, classes=("slide", "spin"))
+    small = {
+        "sampling_steps": 2,
+        "guided": 1,
+        "tau": 2,
+        "points": 4,
+        "prompts": 2,
+        "seeds": 2,
+        "swept": 1,
+        "iterations": 2,
+        "guidance": 2.0,
+    }
+    small |= {"model": str(tiny_unet), "guide": str(tiny_motion), "flow": str(tiny_dit), "teachers": f"{tiny_dit}, self"}
+    small |= {"betas": "0.9, 0.5", "firsts": "1, 2", "taus": "1, 2", "cutoffs": "0, 0.5", "rare": "slide"}
+    parameters = small | {"data": str(tmp_path / "world"), "out": str(tmp_path / "out")}
+    done = run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", parameters, knobs=KNOBS, timeout=600)
+    found, extra = done["result"], done["result"]["extra"]
+    assert {arm["name"] for arm in found["arms"]} == set(ARMS)
+    judged = {row["card"] for row in extra["verdicts"]}
+    absent = {card.id for card in load_cards("videoguide")} - judged
+    assert {name.split("-", 2)[2] for name in absent} <= {"lavie", "prior"}  # no such model; no rare word among the prompts
+    for row in extra["verdicts"]:
+        assert row["verdict"] in ("direction holds", "direction does not hold", "cannot tell")
+        assert row["difference"]["n"] == 2
+    assert [row["setting"] for row in extra["beta"]] == ["beta 0.9", "beta 0.5"]
+    assert extra["beta"][0]["difference"] is None
+    assert extra["reference"]["held"]["score"] == pytest.approx(1)
+    assert extra["reference"]["held"]["motion"] == pytest.approx(0, abs=1e-6)
+    assert extra["reference"]["real"]["score"] < 1
+    ratios = {row["arm"]: row["evaluations"] for row in extra["cost"]}
+    assert (ratios["base"], ratios["method"], ratios["freeinit"]) == (1, 2, 2)  # N + I tau = 4, 2 runs of N = 2
+    assert (tmp_path / "reproduce.ipynb").stat().st_size < 2**20
+
+
+def test_a_larger_tier_needs_its_own_models(tmp_path):
+    with pytest.raises(RunFailed, match="tier full needs a model, a teacher and prompts of its own"):
+        run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", {"tier": "full"}, knobs=KNOBS, timeout=120)

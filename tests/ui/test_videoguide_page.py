@@ -1,0 +1,131 @@
+"""A real browser on VideoGuide's page: the keyboard turns beta, the guided clip forms again beside the same two; mask, cancel and words."""
+
+import re
+
+import nbformat
+import pytest
+
+from vidistill.lab.runner import notebooks_dir
+
+pytestmark = pytest.mark.ui
+
+PATIENCE = 120_000  # ms, on a busy machine
+PROMPT = "a red star orbiting over a navy background"
+
+
+@pytest.fixture
+def notebook(tiny_dit, tiny_unet, tmp_path):
+    """The notebook with two tiny models for the zoo's own."""
+    page = nbformat.read(notebooks_dir() / "explore" / "videoguide.ipynb", 4)
+    (cell,) = [cell for cell in page.cells if "parameters" in cell.metadata.get("tags", ())]
+    own = {
+        'models: str = ""': f'models: str = "unet={tiny_unet}, dit={tiny_dit}, lab-unet"',
+        'prompt: str = "a purple circle orbiting over a forest background, still camera"': f'prompt: str = "{PROMPT}"',
+        'base: str = "lab-base"': 'base: str = "unet"',
+        'teacher: str = "lab-unet"': 'teacher: str = "dit"',
+        "guided: int = 5": "guided: int = 2",
+        "tau: int = 10": "tau: int = 2",
+        "points: int = 25": "points: int = 5",
+    }
+    for line, replaced in own.items():
+        assert line in cell.source
+        cell.source = cell.source.replace(line, replaced)
+    nbformat.write(page, tmp_path / "videoguide.ipynb")
+    return tmp_path / "videoguide.ipynb"
+
+
+def handle(page, name):
+    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
+
+
+def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve, notebook):
+    page.goto(serve(notebook), timeout=PATIENCE)
+    video = page.locator("video")
+    video.wait_for(timeout=PATIENCE)
+
+    # The first state teaches untouched: three clips in one film, numbers, previews, five plots.
+    assert video.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
+    assert video.evaluate("film => film.videoWidth") == 3 * 128 + 2 * 8
+    assert "from the same noise: unet alone" in video.get_attribute("aria-label")
+    assert page.locator("#evaluations").inner_text() == f"{8 + 2 * 4}"
+    assert page.get_by_alt_text("guided, frame 9 as predicted after step 1 of 4").count() == 1
+    assert page.locator(".js-plotly-plot").count() == 5
+    assert page.get_by_text("paper's value").count() > 0
+    assert page.get_by_text("known before").count() == 0
+
+    # Beta by keyboard: the guided clip is sampled again, base and teacher are not.
+    source = video.get_attribute("src")
+    handle(page, "interpolation beta").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    page.get_by_text("known before: base alone, teacher alone").wait_for(timeout=PATIENCE)
+    page.get_by_text("beta 0.3").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    assert float(handle(page, "interpolation beta").get_attribute("aria-valuetext")) == pytest.approx(0.3)
+    assert video.get_attribute("src") != source
+
+    # No guided step is no teacher, and the page says so; I is held to the sampler's steps.
+    handle(page, "guided steps").focus()
+    page.keyboard.press("Home")
+    page.locator('[data-alarm="no teacher"]').wait_for(timeout=PATIENCE)
+    assert "I is 0" in page.locator('[data-alarm="no teacher"]').inner_text()
+    page.keyboard.press("End")
+    page.get_by_text("the first 4 of 4 steps are guided").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    assert page.locator("#evaluations").inner_text() == f"{8 + 4 * 4}"
+
+    # Without a filter the mask keeps everything.
+    handle(page, "cut-off in space").focus()
+    page.keyboard.press("Home")
+    page.locator(".js-plotly-plot").last.evaluate(
+        "plot => new Promise(done => { const look = () => plot.data[1].x.length === 128 ? done(true) : setTimeout(look, 50); look(); })"
+    )
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+
+    # The rest is folded, and opens by keyboard.
+    assert page.get_by_label("other steps by").filter(visible=True).count() == 0
+    page.locator(".card-header", has_text="more knobs").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("other steps by").wait_for(timeout=PATIENCE)
+    page.get_by_label("other steps by").select_option("cfg++")
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+
+    # A teacher that begins at the same index cannot be of the other family: one line, and the last clip stays.
+    source = video.get_attribute("src")
+    page.get_by_label("teacher begins at").select_option("same_index")
+    page.get_by_role("alert").filter(has_text="t_map=same_index means nothing between").wait_for(timeout=PATIENCE)
+    assert video.get_attribute("src") == source
+
+    # Its own teacher may be the base: two clips.
+    page.get_by_label("teacher", exact=True).select_option("the base itself")
+    page.locator('video[aria-label*="unet guided by itself"]').wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    width = "film => new Promise(done => { const look = () => film.videoWidth ? done(film.videoWidth) : setTimeout(look, 50); look(); })"
+    assert video.evaluate(width) == 2 * 128 + 8
+    assert page.get_by_role("alert").filter(visible=True).count() == 0
+
+    # A word that the models do not know is named, nothing else happens.
+    prompt, source = page.get_by_label("prompt", exact=True), video.get_attribute("src")
+    prompt.fill("a purpel ring")
+    prompt.press("Enter")
+    page.get_by_role("alert").filter(has_text="nearest known word: 'purple'").wait_for(timeout=PATIENCE)
+    assert video.get_attribute("src") == source
+    prompt.fill("a purple ring")
+    prompt.press("Enter")
+    page.get_by_text("a purple ring · seed 0").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+
+    # Cancel, by keyboard: a run of seconds ends within a step, what was formed stays, and so does the last clip.
+    page.get_by_label("base model", exact=True).select_option("lab-unet")
+    page.locator('video[aria-label*="lab-unet guided by itself"]').wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    source = video.get_attribute("src")
+    handle(page, "sampling steps").focus()
+    page.keyboard.press("End")
+    formed = page.get_by_alt_text(re.compile(r"^guided, frame 9 as predicted after step \d+ of 100"))  # as soon as one is paid for
+    formed.first.wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("cancelled; what was finished is kept").wait_for(timeout=PATIENCE)
+    assert formed.count() >= 1
+    assert video.get_attribute("src") == source
