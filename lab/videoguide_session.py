@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vidistill.data.parse import parse
 from vidistill.errors import choose
-from vidistill.guide import LowPass, Operator, Switch, Way, low_pass_mask, way
+from vidistill.guide import low_pass_mask
 from vidistill.knobs import Knobs
 from vidistill.lab.memory import Memory
 from vidistill.lab.presets import load_presets
@@ -33,6 +33,7 @@ from vidistill.lab.zoo_session import Reading, Take, ZooSession, read
 from vidistill.measure.generated import drift
 from vidistill.measure.truth import motion_seen, video_table
 from vidistill.papers.videoguide import KNOBS as PAPER
+from vidistill.papers.videoguide import steering
 from vidistill.schedule import First, guidance_scale
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ class VideoGuideSession:
         options = {"seeds": [seed], "steps": k["sampling_steps"]}
         own = {"guidance": k["guidance"], "eta": k["eta"]}
         run = Run(text, base, teacher, seed, k, (), {})
-        operators, guidance = steering(net, other, text, k)
+        operators, guidance = steering(k, net, other, [text])
         samplers = {GUIDED: sample(net, [text], operators=operators, **options, **own | {"guidance": guidance})}
         tracks = []
         for name, model, how in ((BASE, net, own), *([] if other is net else [(TEACHER, other, {})])):
@@ -373,25 +374,6 @@ class VideoGuideSession:
         guidance = track.net.guidance if track.name == TEACHER else k["guidance"]
         model, steps = run.teacher if track.name == TEACHER else run.base, k["sampling_steps"]
         return Take(model, run.prompt, run.seed, steps, guidance, track.clip, track.readings, last.seconds, last.evaluations, 0.0)
-
-
-def steering(base: Denoiser, teacher: Denoiser, prompt: str, k: Mapping[str, Any]) -> tuple[list[Operator], Way | Switch]:
-    """Return the operators and the way of combining outputs that knob values mean, as :func:`vidistill.papers.videoguide.run` has them.
-
-    Raises:
-        InputError: the teacher cannot guide the base, or a value is not possible with them.
-    """
-    from vidistill.sample import Teacher
-
-    inside, outside = (way(k[when], k["guidance"], k["lam"]) for when in ("inside", "outside"))
-    if not k["guided"]:
-        return [], outside
-    first, own = First(k["guided"]), way(k["inside"], k["guidance"] if teacher is base else teacher.guidance, k["lam"])
-    settings = {name: k[name] for name in ("beta", "tau", "points", "t_map", "scale")}
-    operators: list[Operator] = [Teacher(teacher, base, [prompt], guidance=own, interval=first, **settings)]
-    if k["space"]:
-        operators.append(LowPass(k["space"], k["time"], k["order"], first, filter=k["filter"]))
-    return operators, Switch(inside, outside, first)
 
 
 def measured(clip: Tensor) -> dict[str, float | None]:

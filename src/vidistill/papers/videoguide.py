@@ -11,7 +11,7 @@ Consistency alone can be had from a still picture: it stands beside motion, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,14 +22,14 @@ from vidistill.data import KNOBS as CLIP_KNOBS
 from vidistill.data import VideoSet, describe_prompts, prompts_of, read_prompts
 from vidistill.data.world import write_clip
 from vidistill.files import ensure_folder
-from vidistill.guide import LOW_PASS_KNOBS, WAY_KNOBS, LowPass, Operator, Switch, way
+from vidistill.guide import LOW_PASS_KNOBS, WAY_KNOBS, LowPass, Operator, Switch, Way, way
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
 from vidistill.measure.clips import NUMBERS, clip_numbers, frame_features
 from vidistill.rng import stream_seed
 from vidistill.sample import KNOBS as SAMPLER_KNOBS
-from vidistill.sample import TEACHER_KNOBS, Job, Teacher, collect, collected, costs, freeinit, load_denoiser, sample, sampling_of
-from vidistill.sample.words import told_words
+from vidistill.sample import TEACHER_KNOBS, Denoiser, Teacher, freeinit, load_denoiser, sample, sampling_of, told_words
+from vidistill.sample.collect import Job, collect, collected, costs
 from vidistill.schedule import First
 from vidistill.types import Progress, Report, Score, silent
 
@@ -80,6 +80,21 @@ def decides(arm: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arm.items() if name not in idle or (name in AGAIN and arm["sampler"] == "freeinit")}
 
 
+def steering(k: Mapping[str, Any], base: Denoiser, teacher: Denoiser | None, prompts: Sequence[str]) -> tuple[list[Operator], Way | Switch]:
+    """Return what acts on every step of ``base``, and how its outputs are combined, as knob values say it."""
+    g, first, found = k["guidance"] or base.guidance, First(k["guided"]), list[Operator]()
+    inside, outside = (way(k[when], g, k["lam"]) for when in ("inside", "outside"))  # 1. CFG++ on the first I steps, CFG after
+    if not k["guided"]:
+        return [], outside
+    if teacher:  # 2. x0' = beta x0 + (1 - beta) x0_G
+        own = way(k["inside"], g if teacher is base else teacher.guidance, k["lam"])
+        settings = {name: k[name] for name in ("beta", "tau", "points", "t_map", "scale")}
+        found.append(Teacher(teacher, base, prompts, guidance=own, interval=first, **settings))
+    if k["space"]:  # 3. high frequencies of the next latents drawn anew
+        found.append(LowPass(k["space"], k["time"], k["order"], first, filter=k["filter"]))
+    return found, Switch(inside, outside, first)
+
+
 def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress = silent) -> Report:
     """Sample every prompt in every arm and measure the clips; those of the first seed are kept as ``out/clips/<arm>/<number>.mp4``.
 
@@ -93,38 +108,24 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         InputError: a knob is out of range, I > N, the teacher has other latents, a file cannot be read, ``out`` cannot be written.
     """
     k, begin = KNOBS.resolve(values), seed
-    names = pick_arms(k["arms"], ARMS, always=("method", "base"))
     prompts, wanted = (read_prompts(k["prompt_file"], k["prompts"]), None) if k["prompt_file"] else prompts_of(videos, k["prompts"])
     model = load_denoiser(k["model"], device=device, **sampling_of(k))
     like = {"frames": model.frames, "size": model.size}
     net = cache(lambda name: model if name in ("", "self", k["model"]) else load_denoiser(name, device=device, **like))
     features = {part: frame_features(k[part], device) for part in ("subject", "background")}
-    plain = k | {"sampler": "sample", "sampling_steps": model.steps}
-    own = {"more-steps": {"sampling_steps": model.steps + k["guided"] * k["tau"]}, "teacher": {"model": k["guide"], "guidance": 0.0}}
-    arms = {name: plain | ARMS[name][1] | own.get(name, {}) for name in names}
+    n, more = model.steps, k["guided"] * k["tau"] * bool(k["guide"])
+    plain = k | {"sampler": "sample", "sampling_steps": n}
+    own = {"more-steps": {"sampling_steps": n + more}, "teacher": {"model": k["guide"], "guidance": 0.0}}
+    arms = {name: plain | ARMS[name][1] | own.get(name, {}) for name in pick_arms(k["arms"], ARMS, always=("method", "base"))}
 
     def generate(arm: dict[str, Any], seed: int) -> list[Path]:
-        base, first, free = net(arm["model"]), First(arm["guided"]), arm["sampler"] == "freeinit"
-        g, teacher = arm["guidance"] or base.guidance, net(arm["guide"]) if arm["guide"] else None
-
-        def operators(rows: Sequence[int]) -> list[Operator]:
-            found: list[Operator] = []
-            if teacher and arm["guided"]:  # 1. x0' = beta x0 + (1 - beta) x0_G
-                told, how = [prompts[row] for row in rows], way(arm["inside"], teacher.guidance, arm["lam"])
-                settings = {name: arm[name] for name in ("beta", "tau", "points", "t_map", "scale")}
-                found.append(Teacher(teacher, base, told, guidance=how, interval=first, **settings))
-            if arm["space"] and arm["guided"]:  # 2. high frequencies of the next latents drawn anew
-                found.append(LowPass(arm["space"], arm["time"], arm["order"], first, filter=arm["filter"]))
-            return found
-
+        base, teacher, free = net(arm["model"]), net(arm["guide"]) if arm["guide"] else None, arm["sampler"] == "freeinit"
         facts = {name: arm[name] for name in OF_GUIDED} | {"teacher": teacher and teacher.fingerprint} if arm["guided"] else {}
         jobs = [Job(prompt, stream_seed(seed, "prompt", row) % 2**31, facts) for row, prompt in enumerate(prompts)]
-        inside, outside = (way(arm[when], g, arm["lam"]) for when in ("inside", "outside"))  # 3. CFG++ on the first I steps, CFG after
-        combined = Switch(inside, outside, first) if arm["guided"] else outside
-        options = {"steps": arm["sampling_steps"], "guidance": combined, "eta": k["eta"]}
-        options |= {name: k[name] for name in AGAIN} if free else {}
-        how = {"operators": operators, "sampler": freeinit if free else sample, "batch": k["sampling_batch"], "progress": progress}
-        return collect(base, jobs, out / "videos", **how, **options)
+        steer = lambda rows: steering(arm, base, teacher, [prompts[row] for row in rows])  # noqa: E731
+        options = {"steps": arm["sampling_steps"], "guidance": steer([])[1], "eta": k["eta"]} | {name: k[name] for name in AGAIN * free}
+        how = {"sampler": freeinit if free else sample, "batch": k["sampling_batch"], "progress": progress}
+        return collect(base, jobs, out / "videos", operators=lambda rows: steer(rows)[0], **how, **options)
 
     def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         paths, base = generate(arms[name], seed), net(arms[name]["model"])
@@ -132,19 +133,18 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         alive("measure", 0, 1)
         for row, clip in enumerate(video if seed == begin else []):
             write_clip(out / "clips" / name / f"{row:04d}.mp4", clip)
-        numbers = clip_numbers(video, wanted, rare=k["rare"], vbench=k["vbench"], **features)  # 4. steady, lively, true, and at what cost
-        return numbers | costs(paths) | {"clips": len(paths)}
+        return clip_numbers(video, wanted, rare=k["rare"], vbench=k["vbench"], **features) | costs(paths) | {"clips": len(paths)}
 
     if int(os.environ.get("RANK", 0)):  # one GPU of several makes its share of the clips; the first process judges them
-        [generate(arm, seed + s) for arm in arms.values() for s in range(k["seeds"])]
+        able = [arm for arm in arms.values() if (arm["sampler"], model.family) != ("freeinit", "flow")]
+        [generate(arm, seed + s) for arm in able for s in range(k["seeds"])]
         return Report("videoguide", k, {}, [], [])
     nets = {name: [net(arm["model"]).fingerprint, arm["guided"] and net(arm["guide"]).fingerprint] for name, arm in arms.items()}
     keys = {name: [nets[name], decides(arm), prompts, wanted is None, device, __version__] for name, arm in arms.items()}
     table, notes = run_trials(score, keys, range(seed, seed + k["seeds"]), ensure_folder(out / "parts"), progress, optional=("freeinit",))
     facts = {name: {"role": ARMS[name][0], "bytes": None} for name in table}
     rows = summarise(table, "base", "subject", also=(*NUMBERS[1:], "seconds"), first=("clips", "evaluations"), facts=facts)
-    evaluations = f"{model.steps + k['guided'] * k['tau'] * bool(k['guide'])} evaluations where the model alone has {model.steps}"
-    notes = [f"{First(k['guided']).told(model.grid(model.steps))}, {evaluations}", *notes]
-    notes += [line for name in dict.fromkeys((k["model"], k["guide"])) if name for line in told_words(net(name), prompts)]
+    notes = [f"{First(k['guided']).told(model.grid(n))}, {n + more} evaluations where the model alone has {n}", *notes]
+    notes += [line for one in dict.fromkeys((model, net(k["guide"]))) for line in told_words(one, prompts)]
     notes += [] if wanted else ["nobody knows what these clips should show: there is no drift, no motion in half widths and no fidelity"]
     return Report("videoguide", k, describe_prompts(videos, prompts, k["prompt_file"]), rows, notes, {}, SCORE)
