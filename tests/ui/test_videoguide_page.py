@@ -23,9 +23,11 @@ def notebook(tiny_dit, tiny_unet, tmp_path):
         'prompt: str = "a purple circle orbiting over a forest background, still camera"': f'prompt: str = "{PROMPT}"',
         'base: str = "lab-base"': 'base: str = "unet"',
         'teacher: str = "lab-unet"': 'teacher: str = "dit"',
-        "guided: int = 5": "guided: int = 2",
-        "tau: int = 10": "tau: int = 2",
-        "points: int = 25": "points: int = 5",
+        "beta: float = 0.2": "beta: float = 0.5",
+        "guided: int = 8": "guided: int = 2",
+        "tau: int = 4": "tau: int = 2",
+        "points: int = 11": "points: int = 5",
+        "space: float = 0.0": "space: float = 0.25",
     }
     for line, replaced in own.items():
         assert line in cell.source

@@ -8,7 +8,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, SELF, SUBJECT, TEACHER, VideoGuideSession
+from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, SELF, SUBJECT, TEACHER, VideoGuideSession, presets
 from vidistill.widgets.steer import forces_figure, mask_figure, paths_figure, plane_figure, scales_figure
 from vidistill.widgets.videoguide import VideoGuideBench, alarms_html, alt_text, captions, numbers_html, seen_html, static_views, tiles_html
 
@@ -246,8 +246,8 @@ def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_unet, tmp_path):
 
     from vidistill.lab.runner import notebooks_dir, run_notebook
 
-    parameters = {"live": False, "sampling_steps": 3, "guided": 2, "tau": 2, "points": 4, "beta": 0.25, "seed": 4, "prompt": PROMPT}
-    parameters |= {"models": f"dit={tiny_dit}, unet={tiny_unet}", "base": "unet", "teacher": "dit"}
+    parameters = {"live": False, "sampling_steps": 3, "guided": 2, "tau": 2, "points": 4, "beta": 0.25, "space": 0.25, "seed": 4}
+    parameters |= {"prompt": PROMPT, "models": f"dit={tiny_dit}, unet={tiny_unet}", "base": "unet", "teacher": "dit"}
     notebook = notebooks_dir() / "explore" / "videoguide.ipynb"
     done = run_notebook(notebook, tmp_path / "videoguide.ipynb", parameters, knobs=KNOBS, timeout=300)
     result = done["result"]
@@ -271,6 +271,6 @@ def test_the_notebook_declares_the_knobs_as_the_bench_does():
     source = next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     space: dict = {}
     exec(source, space)
-    assert {name: space[name] for name in KNOBS} == KNOBS.resolve()
+    assert {name: space[name] for name in KNOBS} == {name: presets()["ours"][name] for name in KNOBS}
     assert all(f"# {knob.doc}" in source for knob in KNOBS.values())
     assert not any("def " in cell.source or "class " in cell.source for cell in notebook.cells if cell.cell_type == "code")
