@@ -152,3 +152,21 @@ def test_presets_are_the_readings_of_the_spec() -> None:
         assert (read[name]["guided"], read[name]["tau"], read[name]["points"], read[name]["sampling_steps"]) == (5, 10, 25, 50)
     assert read["lavie"]["guided"] == 3
     assert read["self"]["guide"] == "self"
+
+
+def test_the_command_writes_a_report_with_both_axes(world, tiny_unet, tmp_path, capsys) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from vidistill.lab.cli import app
+    from vidistill.lab.report import SCHEMA_FILE
+
+    knobs = TINY | {"seeds": 1, "prompts": 2, "guide": "self", "arms": "method"}
+    settings = [part for name, value in knobs.items() for part in ("--set", f"{name}={value}")]
+    where = ["--data", str(world), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    app(["run", "videoguide", *where, "--model", str(tiny_unet), *settings], standalone_mode=False)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(report)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Subject consistency against motion" in page
+    assert "2 prompts" in page
+    assert f"clips: {tmp_path / 'out' / 'clips'}" in capsys.readouterr().out.replace("\n", "")
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["knobs"]["guide"] == "self"
