@@ -42,6 +42,8 @@ def test_every_claim_is_judged(tmp_path, monkeypatch, tiny_unet, tiny_motion, ti
     assert extra["reference"]["held"]["score"] == pytest.approx(1)
     assert extra["reference"]["held"]["motion"] == pytest.approx(0, abs=1e-6)
     assert extra["reference"]["real"]["score"] < 1
+    scores = [extra["reference"][name]["score"] for name in ("blurred 3", "blurred 5", "held")]
+    assert scores == sorted(scores)  # the bar: consistency that motion alone has paid for
     ratios = {row["arm"]: row["evaluations"] for row in extra["cost"]}
     assert (ratios["base"], ratios["method"], ratios["freeinit"]) == (1, 2, 2)  # N + I tau = 4, 2 runs of N = 2
     assert (tmp_path / "reproduce.ipynb").stat().st_size < 2**20

@@ -70,14 +70,13 @@ KNOBS = Knobs(
 ABOUT = "Read it against flow, motion and moving: a still picture has consistency 1. Probes are no VBench, and compare arms only."
 SCORE = Score("Subject consistency", "subject consistency", "base", ABOUT, digits=4)
 OF_GUIDED = (*(knob.name for knob in (*TEACHER_KNOBS, *LOW_PASS_KNOBS)), "inside", "lam")
-AGAIN = ("iterations", "space", "time", "order")
 
 
 def decides(arm: dict[str, Any]) -> dict[str, Any]:
-    """Return the knobs that decide an arm's result: without a guided step there is no teacher, and FreeInit has a filter of its own."""
+    """Return the knobs that decide an arm's result: without a guided step there is no teacher, and FreeInit has its own filter."""
     idle = {"arms", "seeds", "sampling_batch", "prompts", "prompt_file", "split", "subset", "iterations"}
     idle |= {name for name in OF_GUIDED if not arm["guided"] and (name, arm["outside"]) != ("lam", "cfg++")}
-    return {name: value for name, value in arm.items() if name not in idle or (name in AGAIN and arm["sampler"] == "freeinit")}
+    return {name: value for name, value in arm.items() if name not in idle or (name, arm["sampler"]) == ("iterations", "freeinit")}
 
 
 def steering(k: Mapping[str, Any], base: Denoiser, teacher: Denoiser | None, prompts: Sequence[str]) -> tuple[list[Operator], Way | Switch]:
@@ -119,19 +118,20 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
     arms = {name: plain | ARMS[name][1] | own.get(name, {}) for name in pick_arms(k["arms"], ARMS, always=("method", "base"))}
 
     def generate(arm: dict[str, Any], seed: int) -> list[Path]:
-        base, teacher, free = net(arm["model"]), net(arm["guide"]) if arm["guide"] else None, arm["sampler"] == "freeinit"
+        base, teacher = net(arm["model"]), net(arm["guide"]) if arm["guide"] else None
         facts = {name: arm[name] for name in OF_GUIDED} | {"teacher": teacher and teacher.fingerprint} if arm["guided"] else {}
         jobs = [Job(prompt, stream_seed(seed, "prompt", row) % 2**31, facts) for row, prompt in enumerate(prompts)]
         steer = lambda rows: steering(arm, base, teacher, [prompts[row] for row in rows])  # noqa: E731
-        options = {"steps": arm["sampling_steps"], "guidance": steer([])[1], "eta": k["eta"]} | {name: k[name] for name in AGAIN * free}
-        how = {"sampler": freeinit if free else sample, "batch": k["sampling_batch"], "progress": progress}
+        again = {"iterations": k["iterations"]} if arm["sampler"] == "freeinit" else {}
+        options = {"steps": arm["sampling_steps"], "guidance": steer([])[1], "eta": k["eta"]} | again
+        how = {"sampler": freeinit if again else sample, "batch": k["sampling_batch"], "progress": progress}
         return collect(base, jobs, out / "videos", operators=lambda rows: steer(rows)[0], **how, **options)
 
     def score(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         paths, base = generate(arms[name], seed), net(arms[name]["model"])
         video = base.codec.decode(collected(paths), base.frames, size=base.size)
-        alive("measure", 0, 1)
         for row, clip in enumerate(video if seed == begin else []):
+            alive("write", row, len(video))
             write_clip(out / "clips" / name / f"{row:04d}.mp4", clip)
         return clip_numbers(video, wanted, rare=k["rare"], vbench=k["vbench"], **features) | costs(paths) | {"clips": len(paths)}
 
