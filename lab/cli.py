@@ -33,8 +33,12 @@ TRAINERS = {
     "lab-base": "vidistill.lab.train.unet:train_base",
     "lab-dit": "vidistill.lab.train.dit",
     "lab-probe": "vidistill.lab.train.probe",
+    "lab-dit-kd4": "vidistill.lab.train.few_step:kd4",
+    "lab-dit-accvideo5": "vidistill.lab.train.few_step:accvideo5",
+    "lab-dit-dmd4": "vidistill.lab.train.few_step:dmd4",
+    "lab-dit-dfd4": "vidistill.lab.train.few_step:dfd4",
 }
-"""Model of the zoo -> ``module:function`` that makes it; ``train`` where no function is named."""
+"""Model of the zoo -> ``module:function`` that makes it; ``train`` where no function is named. Few-step students ship once measured."""
 
 START = "00_start_here.ipynb"
 STOPPED = "stopped; the same command resumes"
@@ -206,6 +210,8 @@ def run(
 
     started = datetime.now(UTC)
     module = presets.paper_module(paper)
+    if data and paper in presets.PLANE:
+        raise InputError(f"paper {paper} reads no videos, its world is made of points: leave out --data")
     named = presets.preset(paper, preset, module.KNOBS) if preset else {}
     settings = [*(settings or []), *([f"model={model}"] if model else [])]
     values = module.KNOBS.resolve(named, module.KNOBS.parse(_settings(settings, "--set")))
@@ -220,7 +226,7 @@ def run(
 
     with _progress() as bars:
         stages = Stages(bars)
-        videos = open_source(data, layout, values, stages)
+        videos = None if paper in presets.PLANE else open_source(data, layout, values, stages)
         report = write_report(out, module.run(values, videos, out, device=place, seed=seed, progress=stages))
     source = ["--data", str(data), "--layout", layout] if data else []
     turned = [*(["--preset", preset] if preset else []), *(part for pair in settings for part in ("--set", pair))]
@@ -317,7 +323,10 @@ def train(
     data: Annotated[Path | None, typer.Option(help="lab-vae: folder of real data sets to learn from besides Motion World")] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="lab-unet: model or folder whose weights to begin with, or none; left out: lab-base where it is shipped"),
+        typer.Option(
+            help="lab-unet: model or folder whose weights to begin with, or none; left out: lab-base where it is shipped. "
+            "A few-step student: folder of another student's run or model; left out: the teacher's weights"
+        ),
     ] = None,
     seed: Seed = 0,
 ) -> None:

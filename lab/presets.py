@@ -11,8 +11,11 @@ from typing import Any
 from vidistill.errors import InputError, choose
 from vidistill.knobs import Knobs, Value
 
-PAPERS = {name: f"vidistill.papers.{name}" for name in ("latent_vdd", "gvd", "videoguide")}
+PAPERS = {name: f"vidistill.papers.{name}" for name in ("latent_vdd", "gvd", "videoguide", "accvideo", "dfd")}
 """Paper name -> the module that holds its ``KNOBS`` and its ``run``."""
+
+PLANE = ("accvideo", "dfd")
+"""Papers whose world is made of points: they read no videos."""
 
 SHARED = ("gvd", "videoguide")
 """Papers whose clips several processes make together (accelerate launch, torchrun); of the others only the first process runs."""

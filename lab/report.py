@@ -30,6 +30,9 @@ COLUMNS = {
     **{"drift": ("drift %", ".1f"), "motion": ("motion", ".2f"), "fidelity": ("fidelity %", ".1f"), "rare": ("rare %", ".1f")},
     **{"evaluations": ("evaluations", ".0f"), "seconds": ("seconds", ".2f")},
     **{"pace": ("motion %", ".0f"), "diversity": ("diversity %", ".0f"), "gap": ("to real %", ".0f"), "hits": ("hits %", ".0f")},
+    **{"coverage": ("modes held %", ".0f"), "precision": ("on a mode %", ".1f"), "kl": ("KL", ".3f"), "radius": ("radius %", ".0f")},
+    **{"within": ("width %", ".0f"), "sliced_w2": ("sliced W2", ".3f"), "leakage": ("other class %", ".1f")},
+    **{"updates": ("student updates", ",.0f"), "training": ("training s", ".0f"), "sampling": ("sampling s", ".2f")},
 }
 """Further numbers of an arm, of its first seed or the mean over seeds: heading and format; a column is shown where some arm has it."""
 
@@ -82,7 +85,15 @@ def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     shown = {key: column for key, column in COLUMNS.items() if any(arm.get(key) is not None for arm in report["arms"])}
     judged, control, form = report["score"], report["score"]["control"], f".{report['score']['digits']}f"
     files = ["file B", "clips B"] * any(arm.get("bytes") for arm in report["arms"])
-    header = ["arm", "role", "clips", f"{judged['heading']} [95 %]", "seeds", f"against {control}", *files]
+    header = [
+        "arm",
+        "role",
+        "points" if "world" in report["data"] else "clips",
+        f"{judged['heading']} [95 %]",
+        "seeds",
+        f"against {control}",
+        *files,
+    ]
     header += [heading for heading, _ in shown.values()]
     rows = []
     for arm in report["arms"]:
@@ -142,6 +153,8 @@ def _words(rows: Sequence[Sequence[str]], column: int) -> bool:
 def data_line(report: Mapping[str, Any]) -> str:
     """Return what was read, in one line."""
     data = report["data"]
+    if "world" in data:
+        return f"{data['world']}, {data['points']:,} points an arm" + (f", guidance {data['guidance']:g}" if data["guidance"] != 1 else "")
     skipped = len(data["skipped"])
     line = f"{len(data['classes'])} classes, {data['train']:,} training and {data['test']:,} test clips"
     if "prompts" in data:
@@ -207,6 +220,10 @@ def html_page(report: Mapping[str, Any]) -> str:
     ]
     if any(arm.get("flow") for arm in report["arms"]):
         blocks += [f"<h2>{escape(judged['title'])} against motion</h2>", pareto_chart(report["arms"], judged)]
+    for against, more in (("precision", "more is sharper"), ("coverage", "more is more diverse")):
+        if all(arm.get(against) for arm in report["arms"]):
+            blocks += [f"<h2>{escape(judged['title'])} against {escape(COLUMNS[against][0])}</h2>"]
+            blocks += [pareto_chart(report["arms"], judged, against, more)]
     if bytes_of:
         blocks += ["<h2>Bytes</h2>", byte_chart(report["arms"]), _table(byte_header, bytes_of)]
     for title, header, rows in extra_rows(report):
@@ -283,13 +300,16 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-def pareto_chart(arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], against: str = "flow") -> str:
+def pareto_chart(
+    arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], against: str = "flow", more: str = "more is livelier"
+) -> str:
     """Return an SVG of the score over another number of each arm, such as consistency over motion: up and to the right is better in both.
 
     Args:
         arms: ``name``, ``role``, ``score`` and an interval called ``against``; arms without it are left out.
         judged: the report's ``score``.
         against: the number along the axis, one of ``COLUMNS``.
+        more: what a larger one means.
     """
     shown = [arm for arm in arms if arm.get(against) is not None]
     heading, form = COLUMNS[against]
@@ -320,7 +340,7 @@ def pareto_chart(arms: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], a
         title = f"{arm['name']}: {shown_number(up, '.' + str(judged['digits']) + 'f')} at {heading} {shown_number(across, form)}"
         marks.append(f"<g><title>{escape(title)}</title>{_marker(arm['role'], x, y)}</g>")
         marks.append(f"<text x='{x + 9}' y='{y - 7}'>{escape(arm['name'])}</text>")
-    marks.append(f"<text x='{LEFT + WIDE}' y='{TALL + 42}' text-anchor='end'>{escape(heading)}, more is livelier</text>")
+    marks.append(f"<text x='{LEFT + WIDE}' y='{TALL + 42}' text-anchor='end'>{escape(heading)}, {escape(more)}</text>")
     label = f"{judged['title']} over {heading} of each arm, with intervals; the same numbers are in the table"
     return _svg(escape(label), TALL + 50, marks)
 

@@ -39,6 +39,10 @@ ABOUT = {
     "lab-unet": "The zoo's model of the ModelScope family: a small text-to-video UNet that predicts noise.",
     "lab-base": "lab-unet's weak sibling, with known defects: what a guided sampler has to improve.",
     "lab-dit": "The zoo's model of the Wan family: a small text-to-video transformer on a rectified flow.",
+    "lab-dit-kd4": "lab-dit in 4 steps, by regression to the clean ends of its stored trajectories.",
+    "lab-dit-accvideo5": "lab-dit in 5 steps, by AccVideo: its trajectories' key points, and a discriminator for each of their times.",
+    "lab-dit-dmd4": "lab-dit in 4 steps, by distribution matching (DMD2's, without its discriminator).",
+    "lab-dit-dfd4": "lab-dit in 4 steps, by distribution matching that real clips force in half of its steps (Data-Forcing).",
     "lab-probe": "A clip classifier: the lab's stand-in for VideoMAE, CLIP and DINO.",
 }
 """What each model is, in one line."""
@@ -265,6 +269,7 @@ def made(model: Denoiser, folder: Path, prompts: Sequence[str], seeds: Sequence[
     inputs |= {file: file_digest(folder / file) for file in ("model_index.json", "scheduler/scheduler_config.json")}
     inputs |= {"tokenizer": {file.name: file_digest(file) for file in sorted((folder / "tokenizer").iterdir())}}
     inputs |= {"steps": model.steps, "guidance": model.guidance, "shape": model.shape, "device": torch.device(model.device).type}
+    inputs |= _few(model)
     inputs |= {package: installed(package) for package in ("torch", "diffusers", "transformers")}
     home, stage, total = cache_home() / "zoo-cards" / digest(inputs, 32), f"generate {title(folder)}", len(prompts)
     parts, batch = [], CHUNK if inputs["device"] == "cuda" else 8
@@ -286,6 +291,11 @@ def made(model: Denoiser, folder: Path, prompts: Sequence[str], seeds: Sequence[
         parts.append(load_tensors(path)[0]["latents"])
         progress(stage, some.stop, total)
     return torch.cat(parts)
+
+
+def _few(model: Denoiser) -> dict[str, Any]:
+    """Return how a few-step student is sampled, beside its steps and guidance; nothing of any other model."""
+    return {"times": list(model.times), "renoise": "sde" if model.renoise else "ode"} if model.times or model.renoise else {}
 
 
 def _denoiser(
@@ -327,7 +337,7 @@ def _denoiser(
     card: dict[str, Any] = {
         "family": model.family,
         "codec": "lab-vae",
-        "sampling": {"steps": model.steps, "guidance": float(model.guidance), "frames": model.frames, "size": model.size},
+        "sampling": {"steps": model.steps, "guidance": float(model.guidance), "frames": model.frames, "size": model.size} | _few(model),
         "measured": {
             "clips": clips,
             "prompts": f"the captions of clips 0 to {clips - 1} of Motion World {TEST_SEED}",
@@ -372,9 +382,13 @@ def _memory(model: Denoiser, training: dict[str, Any], latents: Tensor, real: Re
 
 
 def _timed(model: Denoiser, folder: Path, prompt: str, progress: Progress) -> dict[str, Any]:
-    """Return seconds per clip by number of steps: guided, batch 1, from the prompt to pixels, after a warm-up."""
-    guidance = max(float(model.guidance), 1.5)
-    done, total = 0, REPEATS * sum(STEPS)
+    """Return seconds per clip by number of steps: guided, batch 1, from the prompt to pixels, after a warm-up.
+
+    A few-step student has one number of steps, and no guidance but its own.
+    """
+    guidance = float(model.guidance) if model.times else max(float(model.guidance), 1.5)
+    numbers = (model.steps,) if model.times else STEPS
+    done, total = 0, REPEATS * sum(numbers)
 
     def clip(steps: int) -> tuple[float, float]:
         began = time.perf_counter()
@@ -383,10 +397,10 @@ def _timed(model: Denoiser, folder: Path, prompt: str, progress: Progress) -> di
         model.codec.decode(latents, FRAMES)
         return time.perf_counter() - began, time.perf_counter() - between
 
-    clip(2)
+    clip(model.steps if model.times else 2)
     found: dict[str, Any] = {}
     decoding = []
-    for steps in STEPS:
+    for steps in numbers:
         runs = []
         for _ in range(REPEATS):
             runs.append(clip(steps))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,18 @@ def weights_file(part: nn.Module, folder: Path) -> Path:
     return folder / ("model.safetensors" if transformers else "diffusion_pytorch_model.safetensors")
 
 
-def pipeline(folder: Path, kind: str, parts: dict[str, nn.Module], tokenizer: Any, scheduler: Any, *, steps: int, guidance: float) -> None:
+def pipeline(
+    folder: Path,
+    kind: str,
+    parts: dict[str, nn.Module],
+    tokenizer: Any,
+    scheduler: Any,
+    *,
+    steps: int,
+    guidance: float,
+    times: Sequence[float] = (),
+    renoise: str | None = None,
+) -> None:
     """Write a pipeline: each part's configuration and fp16 weights, tokenizer, scheduler, ``model_index.json`` and ``sampling.json``.
 
     The autoencoder is a link to lab-vae. It is a part of the pipeline where ``kind`` takes a frame autoencoder; for the other, Wan's, it is
@@ -47,6 +59,7 @@ def pipeline(folder: Path, kind: str, parts: dict[str, nn.Module], tokenizer: An
         kind: class name of the pipeline.
         parts: the networks by the pipeline's names.
         steps, guidance: what the model is sampled with when nothing else is asked for.
+        times, renoise: of a few-step student, see :class:`vidistill.sample.Denoiser`; without times any number of steps is its own.
     """
     index: dict[str, Any] = {"_class_name": kind}
     for name, part in parts.items():
@@ -68,7 +81,9 @@ def pipeline(folder: Path, kind: str, parts: dict[str, nn.Module], tokenizer: An
     if not link.exists():
         link.unlink(missing_ok=True)  # a link that leads nowhere: the folder was moved
         link.symlink_to(os.path.relpath(shipped.folder("lab-vae"), folder.resolve()), target_is_directory=True)
-    save_json(folder / "sampling.json", {"steps": steps, "guidance": guidance, "frames": FRAMES, "size": SIZE})
+    few: dict[str, Any] = {"times": list(times)} if times else {}
+    few |= {"renoise": renoise} if renoise else {}
+    save_json(folder / "sampling.json", {"steps": steps, "guidance": guidance, "frames": FRAMES, "size": SIZE} | few)
     save_json(folder / "model_index.json", index)
 
 
@@ -102,7 +117,7 @@ def sheet(model: nn.Module, path: Path) -> None:
     from vidistill.sample import generate, load_denoiser
 
     denoiser = load_denoiser(path.parent / "model", device=next(model.parameters()).device)
-    z = generate(denoiser, list(SHEET), seeds=list(SHEET.values()), steps=SHEET_STEPS)
+    z = generate(denoiser, list(SHEET), seeds=list(SHEET.values()), steps=None if denoiser.times else SHEET_STEPS)
     shown = z[:, :, list(SHEET_FRAMES)].to(denoiser.device)  # lab-vae decodes each frame by itself
     picture(denoiser.codec.decode(shown, len(SHEET_FRAMES)), list(SHEET), path)
 

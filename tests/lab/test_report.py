@@ -206,3 +206,22 @@ def test_sets_of_pixels_stand_in_the_same_tables(tmp_path):
     assert rows[-1] == ["clips", "0", "0", "5,000", "0", "48", "24", "128", "5,200"]
     assert "soft labels" in (tmp_path / "report.html").read_text()
     assert not any(name in result_rows(write_report(tmp_path, report))[0] for name in ("entropy", "teacher agrees %"))
+
+
+def test_a_world_of_points_has_points_and_two_axes(tmp_path):
+    shares = {"precision": spread(80.0, 82.0), "kl": spread(0.1, 0.2), "diversity": spread(118.0, 120.0), "updates": 600}
+    arms = [arm("dfd", "method", 98.0, 99.0, stored=False) | shares, arm("more-dmd", "control", 80.0, 82.0, stored=False) | shares]
+    data = {"root": "", "layout": "plane", "classes": [], "train": 0, "test": 0, "skipped": []}
+    data |= {"world": "grid-25", "points": 8000, "guidance": 2.0}
+    report = replace(sample(), arms=arms, data=data, score=Score("Mode coverage", "modes held %", "more-dmd", "..."))
+    value = write_report(tmp_path, report)
+    header, rows = result_rows(value)
+    assert header[2] == "points"
+    assert rows[0][header.index("diversity %")] == "119"
+    assert rows[0][header.index("student updates")] == "600"
+    assert rows[0][header.index("KL")] == "0.150"
+    page = (tmp_path / "report.html").read_text()
+    assert "<p>grid-25, 8,000 points an arm, guidance 2</p>" in page
+    assert "Mode coverage against on a mode %" in page
+    assert "more is sharper" in page
+    assert "more is livelier" not in page

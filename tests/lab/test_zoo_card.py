@@ -85,6 +85,21 @@ def test_card_of_a_random_model_is_whole(tiny_unet, tmp_path, probe):
     assert {row["verdict"] for row in zoo_bars.compare(card, held)} <= {"same", "overlaps", "no interval"}
 
 
+def test_card_of_a_few_step_student_has_its_own_steps_alone(tiny_dit, tmp_path):
+    model, times = copied(tiny_dit, tmp_path / "few"), [1.0, 0.7]
+    save_json(model / "sampling.json", {"steps": 2, "guidance": 1.0, "frames": 16, "size": 64, "times": times, "renoise": "sde"})
+    card = zoo_card.measure_model(model, clips=2, device="cpu")
+    few = {"times": times, "renoise": "sde"}
+    assert card["sampling"] == {"steps": 2, "guidance": 1.0, "frames": 16, "size": 64, **few}
+    assert card["seconds"]["by steps, with guidance and decoding"].keys() == {"2"}
+    zoo_text.write_card(tmp_path / "out", card)
+    assert "2 steps and guidance 1" in (tmp_path / "out/README.md").read_text()
+    homes = set((tmp_path / "cache/zoo-cards").iterdir())
+    save_json(model / "sampling.json", {"steps": 2, "guidance": 1.0, "frames": 16, "size": 64, "times": [1.0, 0.6], "renoise": "sde"})
+    zoo_card.measure_model(model, clips=2, device="cpu")
+    assert len(set((tmp_path / "cache/zoo-cards").iterdir()) - homes) == 1  # other times, other clips
+
+
 def test_a_perfect_model_has_a_perfect_card(tiny_dit, tmp_path, monkeypatch):
     """The real clips' own latents, handed out as if they were generated; the training set holds one of them."""
     model = copied(tiny_dit, tmp_path / "tiny", name="lab-dit", settings={"seed": 0, "clips": 4})

@@ -20,6 +20,7 @@ RUN_HERE = {
     "reproduce/videoguide.ipynb",
 }
 RUN_HERE |= {"learn/videoguide.ipynb", "reproduce/videoguide.ipynb"}  # in files of their own
+RUN_HERE |= {"reproduce/accvideo.ipynb", "reproduce/dfd.ipynb"}  # likewise
 # In test_explore.py, in tests/widgets, and in a browser in tests/ui:
 RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb", "explore/gvd.ipynb", "explore/videoguide.ipynb"}
 SMALL = {"frames": 8, "gap": 2, "size": 48, "instances": 2, "width": 4, "steps": 2, "seeds": 2}

@@ -7,6 +7,10 @@ A :class:`Denoiser` wraps stock diffusers and transformers components. Three fam
 ``WanTransformer3DModel``, rectified flow, Euler). Every operation is done in the order in which the stock pipelines do it, so that the same
 noise gives the same latents, bit for bit.
 
+A few-step student is a flow with times of its own, t_1 = 1 > ... > t_m > 0: what it was trained at, and all that it knows. A scheduler
+set to m steps has others (lab-dit's, set to 5: 1, .900, .751, .503, .009), so they are kept with the model, and any other number of steps
+is refused.
+
 Shapes: B clips, C channels, T frames, H = W latent cells; prompts ``[B, L, D]``.
 """
 
@@ -21,8 +25,14 @@ import torch
 from torch import Tensor
 
 from vidistill.codec import Codec
-from vidistill.errors import InputError
+from vidistill.errors import InputError, choose
 from vidistill.schedule import Time
+
+RENOISE = ("ode", "sde")
+"""What a few-step model puts back after a step: the noise that its prediction implies (Euler, DDIM), or all of it anew."""
+
+FIRST = 0.99
+"""The lowest first time of a few-step model: the sampler begins with pure noise."""
 
 
 class Denoiser(ABC):
@@ -35,11 +45,16 @@ class Denoiser(ABC):
         codec: latents <-> video.
         frames, size: of the clips it was trained on.
         steps, guidance: its defaults.
+        times: of a few-step student, from noise on and without the final 0; empty for a model of any number of steps.
+        renoise: whether all noise is put back anew after each step when nothing else is asked for.
     """
 
     family: str
     network: str
     """Name of the denoising network's folder."""
+
+    times: tuple[float, ...] = ()
+    renoise: bool = False
 
     def __init__(
         self,
@@ -57,6 +72,9 @@ class Denoiser(ABC):
         self.fingerprint = fingerprint
         self.frames, self.size = settings["frames"], settings["size"]
         self.steps, self.guidance = settings["steps"], settings["guidance"]
+        self.renoise = choose(f"renoise of {id}", settings.get("renoise", RENOISE[0]), RENOISE) == "sde"
+        self.times = few_times(id, self.family, settings.get("times", ()))
+        self.check_steps(self.steps)
         net = parts[self.network]
         self.device, self.dtype = torch.device(device), net.dtype
         if net.config.in_channels != codec.channels:
@@ -68,6 +86,16 @@ class Denoiser(ABC):
     def shape(self) -> tuple[int, int, int, int]:
         """``(C, T, H, W)`` of a latent."""
         return self.codec.latent_shape(self.frames, self.size)
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of steps that a few-step student was not trained for.
+
+        Raises:
+            InputError: the line says which it was.
+        """
+        if self.times and steps != len(self.times):
+            told = ", ".join(f"{t:.4g}" for t in self.times)
+            raise InputError(f"{self.id} was trained for {len(self.times)} steps, at the times {told}: it has no grid of steps={steps}")
 
     def tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return token ids and mask, int64 ``[B, L]``, padded to the tokenizer's length."""
@@ -93,7 +121,10 @@ class Denoiser(ABC):
 
     @abstractmethod
     def below(self, time: Time, points: int) -> list[Time]:
-        """Return ``points`` - 1 points from ``time`` down, evenly spaced in the model's own time; the next one would be the video."""
+        """Return ``points`` - 1 points from ``time`` down, evenly spaced in the model's own time; the next one would be the video.
+
+        A few-step student has its own times alone: those from the nearest to ``time`` on, at most ``points`` - 1 of them.
+        """
 
     @abstractmethod
     def predict(self, x: Tensor, time: Time, text: Tensor, negative: Tensor | None) -> tuple[Tensor | None, Tensor]:
@@ -124,6 +155,23 @@ class Denoiser(ABC):
             eta: share of DDPM's noise that a step adds, 0 to 1.
             z: that noise, where ``eta`` > 0.
         """
+
+
+def few_times(id: str, family: str, times: Any) -> tuple[float, ...]:
+    """Return a few-step student's times, as its ``sampling.json`` has them; without any, none.
+
+    Raises:
+        InputError: they are no numbers that fall from 1 to above 0, or the model is no flow.
+    """
+    if not times and isinstance(times, list | tuple):
+        return ()
+    numbers = isinstance(times, list | tuple) and all(isinstance(t, int | float) and not isinstance(t, bool) for t in times)
+    falling = numbers and all(later < earlier for earlier, later in pairwise(times))
+    if not falling or not (times[-1] > 0 and FIRST <= times[0] <= 1):
+        raise InputError(f"{id}: times must be numbers that fall from 1 (noise) to above 0, the final 0 left out; got {times}")
+    if family != "flow":
+        raise InputError(f"{id}: times of its own are a few-step flow's, and it is of the {family} family: leave them out")
+    return tuple(map(float, times))
 
 
 class Epsilon(Denoiser):
@@ -212,6 +260,9 @@ class Flow(Denoiser):
         return (self.parts["text_encoder"](ids, mask).last_hidden_state * mask[..., None]).to(self.dtype)
 
     def grid(self, steps: int) -> list[tuple[Time, Time]]:
+        if self.times:
+            self.check_steps(steps)
+            return list(pairwise([*self._own, self._level(torch.tensor(0.0))]))
         self.scheduler.set_timesteps(steps)
         times = [Time(t, 1 - s, s) for t, s in zip([*self.scheduler.timesteps, torch.tensor(0.0)], self.scheduler.sigmas, strict=True)]
         return list(pairwise(times))
@@ -220,13 +271,26 @@ class Flow(Denoiser):
         return self._level(t / self.scheduler.config.num_train_timesteps)
 
     def like(self, time: Time) -> Time:
-        return self._level(time.sigma / (time.alpha + time.sigma))
+        level = self._level(time.sigma / (time.alpha + time.sigma))
+        return self._from(level)[0] if self.times else level
 
     def below(self, time: Time, points: int) -> list[Time]:
+        if self.times:
+            return self._from(time)[: points - 1]
         shift = self.scheduler.shift  # sigma = shift u / (1 + (shift - 1) u); the scheduler spaces u evenly
         u = time.sigma / (shift - (shift - 1) * time.sigma)
         levels = [u * k / (points - 1) for k in range(points - 2, 0, -1)]
         return [time, *(self._level(shift * v / (1 + (shift - 1) * v)) for v in levels)]
+
+    @property
+    def _own(self) -> list[Time]:
+        """Its own times, of a few-step student."""
+        return [self._level(torch.tensor(t)) for t in self.times]
+
+    def _from(self, time: Time) -> list[Time]:
+        """Return its own times from the one nearest to ``time`` on."""
+        first = min(range(len(self.times)), key=lambda k: abs(self.times[k] - float(time.sigma)))
+        return self._own[first:]
 
     def _level(self, sigma: Tensor) -> Time:
         return Time(sigma * self.scheduler.config.num_train_timesteps, 1 - sigma, sigma)

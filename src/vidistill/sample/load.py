@@ -14,7 +14,7 @@ import torch
 from vidistill import shipped
 from vidistill.codec import DTYPES, Codec, load_codec
 from vidistill.errors import InputError, choose, nearest
-from vidistill.files import load_json
+from vidistill.files import digest, load_json
 from vidistill.hub import is_hub_id, snapshot
 from vidistill.sample.denoiser import Denoiser, Epsilon, Flow, Motion
 from vidistill.weights import read, read_network
@@ -53,8 +53,12 @@ def load_denoiser(
         memory: some of ``MEMORY``.
         sampling: ``steps``, ``guidance``, ``frames``, ``size`` instead of the folder's own; None leaves them.
 
+    A folder's own are those of its ``sampling.json``; a few-step student's says also ``times`` (they fall from 1, the final 0 is left out)
+    and ``renoise`` (``"ode"`` or ``"sde"``), and its steps are as many as its times.
+
     Raises:
-        InputError: a part is missing, damaged or of another kind, or ``memory`` asks for what the device does not have.
+        InputError: a part is missing, damaged or of another kind, ``memory`` asks for what the device does not have, or a few-step student
+            is asked for other steps than its own.
     """
     import diffusers
     import transformers
@@ -92,7 +96,9 @@ def load_denoiser(
     own = load_json(folder / "sampling.json") if (folder / "sampling.json").is_file() else {}
     native = parts[family.network].config.get("sample_size") or 64  # cells; AnimateDiff's motion UNet says nothing
     settings = {"size": codec.f_space * (native if isinstance(native, int) else native[0])}
-    settings |= SETTINGS[kind] | own | {key: value for key, value in sampling.items() if value is not None}
+    few = {key: own[key] for key in ("times", "renoise") if key in own}
+    settings |= SETTINGS[kind] | ({"steps": len(few["times"])} if isinstance(few.get("times"), list) and few["times"] else {})
+    settings |= own | {key: value for key, value in sampling.items() if value is not None}
     called = str(name) if is_hub_id(str(name)) and not Path(name).is_dir() else folder.name
     _save_memory(parts, codec, torch.device(device), memory)
     return family(
@@ -102,7 +108,7 @@ def load_denoiser(
         codec,
         id=called,
         settings=settings,
-        fingerprint=fingerprint(folder),
+        fingerprint=digest([fingerprint(folder), few]) if few else fingerprint(folder),
         device=device,
     )
 

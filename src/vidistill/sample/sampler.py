@@ -64,7 +64,7 @@ def sample(
     negative: str = "",
     operators: Sequence[Operator] = (),
     eta: float = 0.0,
-    renoise: bool = False,
+    renoise: bool | None = None,
     start: int = 0,
     latents: Tensor | None = None,
 ) -> Iterator[Step]:
@@ -74,12 +74,12 @@ def sample(
         model: see :func:`vidistill.sample.load_denoiser`.
         prompts: one a clip.
         seeds: one a clip; noise is the stream ``"init"`` of the seed, the same for every model with latents of the same shape.
-        steps: 1 or more; default the model's.
+        steps: 1 or more; default the model's, which is the only one that a few-step student has.
         guidance: g >= 1 on the standard scale, or a way to combine outputs; default the model's g.
         negative: what to steer away from.
         operators: applied in their order.
         eta: DDIM's, [0, 1]; noise is the stream ``("step", index)`` of the seed. A flow has none.
-        renoise: put all noise back anew after each step.
+        renoise: put all noise back anew after each step; default as the model was made for, which is not, but for some few-step students.
         start: step to begin with, from 0; ``latents`` are then those before it.
         latents: what to begin with instead of noise, ``[B, C, T, H, W]``.
 
@@ -88,10 +88,12 @@ def sample(
             there are, or what the model or an operator gives is not finite.
     """
     steps, guidance = model.steps if steps is None else steps, combiner(model, guidance)
+    renoise = model.renoise if renoise is None else renoise
     if not prompts or len(prompts) != len(seeds):
         raise InputError(f"one prompt and one seed a clip are needed: {len(prompts)} prompts, {len(seeds)} seeds")
     if steps < 1:
         raise InputError(f"cannot sample with steps={steps}: steps must be 1 or more")
+    model.check_steps(steps)
     if not 0 <= start < steps or not 0 <= eta <= 1:
         raise InputError(f"cannot sample {steps} steps with start={start} eta={eta:g}: needs 0 <= start < steps and eta in [0, 1]")
     if eta and (renoise or model.family == "flow"):

@@ -30,7 +30,7 @@ class Tape:
     """What a run made.
 
     Attributes:
-        settings: of the run: ``model, prompts, seeds, steps, guidance, negative, eta, renoise``, JSON-ready.
+        settings: of the run: ``model, prompts, seeds, steps, guidance, negative, eta, renoise``, JSON-ready; ``times`` of a few-step one.
         latents: ``[N + 1, B, C, T, H, W]``, float32 on the CPU: entry k is what step k begins with, the last one the clip.
         x0: ``[N, B, C, T, H, W]``, the clean videos predicted.
         forces: operator -> ``[N, B, T]``; 0 where it did nothing.
@@ -98,8 +98,9 @@ def record(model: Denoiser, prompts: Sequence[str], *, seeds: Sequence[int], **o
         "guidance": facts_of(guidance),
         "negative": options.get("negative", ""),
         "eta": options.get("eta", 0.0),
-        "renoise": options.get("renoise", False),
+        "renoise": model.renoise if options.get("renoise") is None else options["renoise"],
     }
+    settings |= {"times": list(model.times)} if model.times else {}
     first = options.get("latents")
     first = normal(seeds, "init", model.shape) if first is None else first
     latents = torch.stack([first, *(step.latents for step in steps)]).float().cpu()
@@ -124,6 +125,8 @@ def fork(model: Denoiser, tape: Tape, start: int, **changes: Any) -> Iterator[St
     s = tape.settings
     if model.id != s["model"]:
         raise InputError(f"the tape was made with {s['model']}, not with {model.id}")
+    if (times := tuple(s.get("times", ()))) != model.times:
+        raise InputError(f"the tape was made with {model.id} at the times {list(times) or 'of its scheduler'}, which it no longer has")
     if not 0 <= start < s["steps"]:
         raise InputError(f"the tape has steps 0 to {s['steps'] - 1}, there is none {start}")
     kept = {"steps": s["steps"], "guidance": guidance_of(s["guidance"])}

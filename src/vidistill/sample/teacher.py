@@ -47,7 +47,7 @@ class Teacher:
         beta: weight kept from the base, [0, 1]; 1 is no teacher and costs nothing. Paper 0.5, official code 0.8.
         tau: evaluations of the teacher at each guided step, >= 1 and < ``points``; 1 is a one-shot estimate. Both have 10, a few-step
             teacher needs 1 or 2.
-        points: of the inner grid, >= 2; a few-step teacher's is its number of steps + 1.
+        points: of the inner grid, >= 2; a few-step teacher's is its number of steps + 1, and its times are the grid.
         guidance: the teacher's; CFG++ 0.8 in both. The teacher never begins from noise, so that CFG-Zero*'s has no step at rest.
         t_map: one of ``T_MAPS``; VideoGuide's is ``same_index``.
         scale: k > 0, what the teacher was trained to see the clean latents multiplied by; VideoCrafter2 0.7 from t = 400 on.
@@ -55,8 +55,8 @@ class Teacher:
         interval: the first steps, or the timesteps, at which it works; ``First(I)`` in VideoGuide, 5 for AnimateDiff and 3 for LaVie.
 
     Raises:
-        InputError: a number is out of range; ``same_index`` between a flow and a model of noise; or the teacher's latents are in another
-            space or of another shape than the base's.
+        InputError: a number is out of range, or not a few-step teacher's; ``same_index`` between a flow and a model of noise; or the
+            teacher's latents are in another space or of another shape than the base's.
     """
 
     model: Denoiser
@@ -85,6 +85,11 @@ class Teacher:
         if self.scale <= 0:
             raise InputError(f"a teacher's scale of the clean latents must be above 0, got {self.scale:g}; 1 leaves them")
         teacher, base = self.model, self.base
+        if teacher.times and self.points != len(teacher.times) + 1:
+            raise InputError(
+                f"{teacher.id} was trained for {len(teacher.times)} steps: as a teacher it needs points={len(teacher.times) + 1} and tau "
+                f"of 1 to {len(teacher.times)}, got tau={self.tau} points={self.points}"
+            )
         if self.t_map == "same_index" and (teacher.family == "flow") != (base.family == "flow"):
             raise InputError(
                 f"t_map=same_index means nothing between {teacher.id} ({teacher.family}) and {base.id} ({base.family}): a flow's timesteps "
@@ -134,7 +139,13 @@ class Teacher:
     def times(self, at: Moment) -> list[Time]:
         """Return t_1 .. t_tau of a step."""
         time = self.model.at(at.now.t) if self.t_map == "same_index" else self.model.like(at.now)
-        return self.model.below(time, self.points)[: self.tau]
+        times = self.model.below(time, self.points)[: self.tau]
+        if len(times) < self.tau:
+            raise InputError(
+                f"{self.model.id} has {len(times)} of its times left at step {at.index + 1} of {at.steps}, fewer than tau={self.tau}: "
+                "guide fewer first steps, or use a smaller tau"
+            )
+        return times
 
     def _outputs(self, z: Tensor, now: Time) -> tuple[Tensor, Tensor]:
         """Return the output that is believed and the one that is renoised with; both prompts go through the network in one call."""

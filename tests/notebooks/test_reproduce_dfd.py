@@ -1,0 +1,34 @@
+"""The reproduction of Data-Forcing Distillation judges every card whose arms it ran, with networks that learn nothing."""
+
+import pytest
+
+from vidistill.lab.cards import load_cards
+from vidistill.lab.runner import RunFailed, notebooks_dir, run_notebook
+from vidistill.papers.dfd import ARMS, GUIDED, KNOBS
+
+NOTEBOOK = notebooks_dir() / "reproduce/dfd.ipynb"
+ELSEWHERE = {"camera-endpoint", "camera-trajectory", "steps", "rcm", "self-forcing"}  # no camera in the plane; arms that are not here
+
+
+@pytest.mark.slow
+def test_every_claim_is_judged(tmp_path):
+    small = {"teacher_steps": 4, "teacher_batch": 16, "gate": 0.0, "records": 32, "path_steps": 4, "path_updates": 4, "batch": 8}
+    small |= {"updates": 2, "branch": 2, "points": 100, "seeds": 2, "few": 2, "short": 1, "guided_updates": 2, "guided_branch": 1}
+    done = run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", small | {"out": str(tmp_path / "out")}, knobs=KNOBS, timeout=600)
+    found, extra = done["result"], done["result"]["extra"]
+    assert {arm["name"] for arm in found["arms"]} == ARMS.keys() - set(GUIDED)
+    judged = {row["card"] for row in extra["verdicts"]}
+    absent = {card.id.split("-", 2)[2] for card in load_cards("dfd")} - {card.split("-", 2)[2] for card in judged}
+    assert absent == ELSEWHERE
+    for row in extra["verdicts"]:
+        assert row["verdict"] in ("direction holds", "direction does not hold", "cannot tell")
+        assert row["difference"]["n"] == 2
+    assert [row["setting"] for row in extra["sweeps"]["dfd"]] == ["p 0.25", "p 0.5", "p 1"]
+    assert extra["sweeps"]["dmd-sft"][1]["difference"] is None
+    assert {arm["name"] for arm in extra["others"]["guided"]} >= set(GUIDED)
+    assert (tmp_path / "reproduce.ipynb").stat().st_size < 2**20
+
+
+def test_a_larger_tier_is_no_notebook(tmp_path):
+    with pytest.raises(RunFailed, match="tier full is no notebook: it is the trainer on a folder of Wan weights"):
+        run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", {"tier": "full"}, knobs=KNOBS, timeout=120)
