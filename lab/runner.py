@@ -230,7 +230,8 @@ def _execute(notebook: Any, executed: Path, values: dict[str, Any], folder: Path
     logging.getLogger("papermill").setLevel(logging.ERROR)
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True)  # an empty profile: the user's start-up files and settings do not reach the run
-    (profile / "ipython_kernel_config.py").write_text("c = get_config()\nc.IPKernelApp.log_level = 40\n")
+    quiet = logging.CRITICAL  # a shutdown begins with an interrupt, which a busy kernel calls an error; a cell's own are messages
+    (profile / "ipython_kernel_config.py").write_text(f"c = get_config()\nc.IPKernelApp.log_level = {quiet}\n")
 
     managers: list[AsyncKernelManager] = []
 

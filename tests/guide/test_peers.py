@@ -51,6 +51,11 @@ def formula(one: Guider, u: np.ndarray, c: np.ndarray) -> np.ndarray:
     return kept + g * (c - kept)
 
 
+def unlike(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the largest difference as a share of its clip's largest value: what products over a clip round to, in any order of sums."""
+    return float(((one - other).abs().amax((1, 2, 3, 4)) / other.abs().amax((1, 2, 3, 4))).max())
+
+
 @pytest.mark.parametrize("one", ALL, ids=str)
 def test_guiders_are_their_formulas(one) -> None:
     u, c = outputs()
@@ -67,9 +72,9 @@ def test_a_clip_is_combined_alone(one) -> None:
     u, c = outputs(8)
     together = one.combine(u, c)[0]
     alone = torch.cat([one.combine(u[i : i + 1], c[i : i + 1])[0] for i in range(8)])
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    assert unlike(together, alone) < 1e-5
     c[1] = 1e3  # what a neighbour is does not matter
-    torch.testing.assert_close(one.combine(u, c)[0][2:], together[2:], rtol=1e-5, atol=1e-5)
+    assert unlike(one.combine(u, c)[0][2:], together[2:]) < 1e-5
 
 
 def test_each_is_cfg_in_its_limit() -> None:

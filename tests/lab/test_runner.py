@@ -43,9 +43,7 @@ def test_values_reach_the_notebook_and_its_result_comes_back(tmp_path, capfd):
     assert all(cell.execution_count for cell in cells)
     assert sorted(os.listdir(tmp_path / "out")) == ["run.ipynb", "run.json"]
     assert seen[-1] == ("notebook", 3, 3)
-    out, err = capfd.readouterr()
-    late = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"  # of a kernel that an earlier test stopped, on a busy machine
-    assert (out, err.replace(late, "")) == ("", "")  # no kernel chatter
+    assert capfd.readouterr() == ("", "")  # no kernel chatter
 
 
 def test_unknown_parameter_names_the_nearest(tmp_path):
