@@ -37,8 +37,11 @@ TRAINERS = {
     "lab-dit-accvideo5": "vidistill.lab.train.few_step:accvideo5",
     "lab-dit-dmd4": "vidistill.lab.train.few_step:dmd4",
     "lab-dit-dfd4": "vidistill.lab.train.few_step:dfd4",
+    "lab-dit-trajectory5": "vidistill.lab.train.few_step:trajectory5",
+    "lab-dit-sft4": "vidistill.lab.train.few_step:sft4",
+    "lab-dit-dfd4-cfg1": "vidistill.lab.train.few_step:dfd4_cfg1",
 }
-"""Model of the zoo -> ``module:function`` that makes it; ``train`` where no function is named. Few-step students ship once measured."""
+"""Model of the zoo -> ``module:function`` that makes it, ``train`` where no function is named; the last three are controls."""
 
 START = "00_start_here.ipynb"
 STOPPED = "stopped; the same command resumes"

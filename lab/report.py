@@ -32,6 +32,7 @@ COLUMNS = {
     **{"pace": ("motion %", ".0f"), "diversity": ("diversity %", ".0f"), "gap": ("to real %", ".0f"), "hits": ("hits %", ".0f")},
     **{"coverage": ("modes held %", ".0f"), "precision": ("on a mode %", ".1f"), "kl": ("KL", ".3f"), "radius": ("radius %", ".0f")},
     **{"within": ("width %", ".0f"), "sliced_w2": ("sliced W2", ".3f"), "leakage": ("other class %", ".1f")},
+    **{"saturation": ("saturation %", ".0f"), "contrast": ("contrast %", ".0f"), "camera": ("camera ends apart", ".2f")},
     **{"updates": ("student updates", ",.0f"), "training": ("training s", ".0f"), "sampling": ("sampling s", ".2f")},
 }
 """Further numbers of an arm, of its first seed or the mean over seeds: heading and format; a column is shown where some arm has it."""
@@ -88,7 +89,7 @@ def result_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = [
         "arm",
         "role",
-        "points" if "world" in report["data"] else "clips",
+        "points" if "points" in report["data"] else "clips",
         f"{judged['heading']} [95 %]",
         "seeds",
         f"against {control}",
@@ -153,8 +154,10 @@ def _words(rows: Sequence[Sequence[str]], column: int) -> bool:
 def data_line(report: Mapping[str, Any]) -> str:
     """Return what was read, in one line."""
     data = report["data"]
-    if "world" in data:
+    if "points" in data:
         return f"{data['world']}, {data['points']:,} points an arm" + (f", guidance {data['guidance']:g}" if data["guidance"] != 1 else "")
+    if "teacher" in data:
+        return f"{data['world']}, {data['clips']:,} clips an arm, teacher {data['teacher']}"
     skipped = len(data["skipped"])
     line = f"{len(data['classes'])} classes, {data['train']:,} training and {data['test']:,} test clips"
     if "prompts" in data:

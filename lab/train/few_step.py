@@ -5,6 +5,9 @@
     lab-dit-accvideo5   AccVideo    the same, and a discriminator for each key time      Euler
     lab-dit-dmd4        DMD         the teacher's guided score, the critic's, clips      fresh noise
     lab-dit-dfd4        DFD         the same, real clips at the teacher in half of it    fresh noise
+    lab-dit-sft4        DMD, SFT    the same, real clips regressed to in half of it      fresh noise
+    lab-dit-trajectory5 AccVideo    as lab-dit-accvideo5, without a discriminator        Euler
+    lab-dit-dfd4-cfg1   DFD         as lab-dit-dfd4, the teacher unguided at real clips  fresh noise
 
 Times: every n / m-th of the teacher's own table of n steps, for all of them. What an update computes and its rates are told by
 ``distill/recipes/NAME.toml``; the loop, its state and the log are :class:`vidistill.distill.Trainer`'s. Here is what it is given: teacher,
@@ -44,6 +47,11 @@ from vidistill.types import Progress, silent
 
 KEYS = {"lab-dit-kd4": 4, "lab-dit-accvideo5": 5, "lab-dit-dmd4": 4, "lab-dit-dfd4": 4}
 """Student -> m, its steps."""
+
+CONTROLS = {"lab-dit-trajectory5": 5, "lab-dit-sft4": 4, "lab-dit-dfd4-cfg1": 4}
+"""The same for students that are trained to be compared with, and do not ship."""
+
+STUDENTS = KEYS | CONTROLS
 
 TABLE = 20
 """n, steps of the teacher; every m divides it."""
@@ -262,7 +270,7 @@ def train(
     """Train a student in ``out``; the same call resumes, and goes on with a finished run that is given more time.
 
     Args:
-        name: of the student, a key of ``KEYS``; its recipe is the TOML of that name.
+        name: of the student, a key of ``STUDENTS``; its recipe is the TOML of that name.
         out: folder; gets ``state.safetensors`` and ``log.json`` (losses, and what :class:`Monitor` saw) from the trainer, ``sheet.png`` and
             ``model/``, with ``training.json``, what is returned.
         minutes: length of the training on the clock, summed over resumes; what is recorded before it does not count. Ignored when
@@ -278,13 +286,13 @@ def train(
         InputError: no such student, several processes, ``out`` holds another run, or the run diverged.
         Cancelled: from ``progress``; the state is saved first, and the model so far is written.
     """
-    choose("few-step student", name, KEYS)
+    choose("few-step student", name, STUDENTS)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError(f"{name} is trained by one process: start vidistill train without accelerate launch")
     place, out = pick(device), ensure_folder(out)
     size, model = SIZES[place.type], load_denoiser(teacher, device=place, dtype="fp32")
     source = model_source(model, steps=TABLE)
-    times = tuple(source.times[k] for k in key_indices(TABLE, KEYS[name]))
+    times = tuple(source.times[k] for k in key_indices(TABLE, STUDENTS[name]))
     told = {"times": times, "scale": float(model.guidance), "precision": "bf16" if place.type == "cuda" else "fp32"}
     recipe, batch, text = load_recipe(name, **told), size["batch"], embedder(model)
     settings: dict[str, Any] = {"seed": seed, "batch": batch}
@@ -294,7 +302,7 @@ def train(
     else:
         settings |= {"records": size["records"]}
         store = recorded(source, seed, size["records"], batch=batch, progress=progress)
-        data, said = paths(store, KEYS[name], batch, text), f"{len(store):,} trajectories of {model.id}"
+        data, said = paths(store, STUDENTS[name], batch, text), f"{len(store):,} trajectories of {model.id}"
     nets, origin = networks(recipe, model, start, seed)
     about = {"teacher": model.fingerprint, "data": settings, "start": origin}
     trainer, monitor = Trainer(recipe, nets, data, seed=seed, device=place, about=about), Monitor(name, model)
@@ -349,5 +357,5 @@ def train(
     return record
 
 
-kd4, accvideo5, dmd4, dfd4 = (partial(train, name) for name in KEYS)
+kd4, accvideo5, dmd4, dfd4, trajectory5, sft4, dfd4_cfg1 = (partial(train, name) for name in STUDENTS)
 """The recipe of each student, for the command line."""

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from vidistill.data.parse import parse
 from vidistill.data.world import FACTORS, Factors
 from vidistill.measure.consistency import FrameFeatures
+from vidistill.measure.diversity import camera_track, clip_diversity, track_diversity
 from vidistill.measure.features import load_features
+from vidistill.measure.generated import contrast, coverage, drift, fidelity, saturation
 from vidistill.measure.truth import PROBES, truth_table, video_table
 from vidistill.measure.vbench import run_vbench
 
@@ -52,6 +55,9 @@ PERCENT = ("moving", "drift", "drift_shape", "drift_colour", "together", *(f"fid
 
 NUMBERS = (*SEEN, *TRUE, *(f"fidelity_{name}" for name in FACTORS), "fidelity", "rare")
 """Names of all numbers, in the order of a table."""
+
+HELD = ("fidelity", "coverage", "drift", "saturation", "contrast", "diversity", "camera")
+"""Names of the numbers of :func:`mode_numbers`."""
 
 
 def frame_features(name: str, device: str = "cpu") -> FrameFeatures:
@@ -104,3 +110,34 @@ def clip_numbers(
         numbers["fidelity"] = 100 * float(sum(found[f"fidelity_{name}"].mean() for name in FACTORS)) / len(FACTORS)
         numbers["rare"] = 100 * sum(right) / len(right) if right else None
     return numbers
+
+
+def mode_numbers(
+    video: Tensor, wanted: Sequence[Factors], prompts: Sequence[str], said: Sequence[str], real: Tensor, features: FrameFeatures
+) -> dict[str, float]:
+    """Return how much of what was asked for, and of what was left open, a set of clips holds; ``HELD``.
+
+    ``fidelity`` is the mean over the factors that the prompts say, ``coverage`` the share of all values asked for that hold a fifth of
+    their share, over all factors; both and ``drift`` in percent. ``saturation``, ``contrast`` and pairwise ``diversity`` (DFD Eq. 26) are
+    percent of the real clips'. ``camera`` is how far apart the cameras of a prompt's clips end, in half widths.
+
+    Args:
+        video, real: uint8 ``[B, 3, T, H, W]``, generated, and real clips of the wanted factors.
+        wanted: the factors of the real clips.
+        prompts: one a clip, each at least twice.
+        said: the factors that the prompts say.
+        features: of frames, for the diversity.
+    """
+    parsed = parse(video)
+    answers = parsed.records()
+    right, held = fidelity(answers, wanted), coverage(answers, wanted)
+    share = lambda of: 100 * of(video) / of(real)  # noqa: E731
+    return {
+        "fidelity": 100 * sum(right[factor]["mean"] for factor in said) / len(said),
+        "coverage": 100 * sum(held[factor]["values"]["mean"] for factor in FACTORS) / len(FACTORS),
+        "drift": 100 * float(drift(parsed)["any"].nanmean()),
+        "saturation": share(lambda clips: float(saturation(clips).mean())),
+        "contrast": share(lambda clips: float(contrast(clips).mean())),
+        "diversity": share(lambda clips: clip_diversity(clips, prompts, features)["mean"]["mean"]),
+        "camera": track_diversity(camera_track(parsed, video.shape[2]), prompts)["endpoint"]["mean"],
+    }

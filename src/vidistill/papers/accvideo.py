@@ -25,6 +25,8 @@ from vidistill.knobs import Knob, Knobs
 from vidistill.measure import interval, pick_arms, run_trials, summarise
 from vidistill.papers.line import KNOBS as LINE_KNOBS
 from vidistill.papers.line import decides, on_the_line
+from vidistill.papers.motion import KNOBS as MOTION_KNOBS
+from vidistill.papers.motion import Film, motion_world
 from vidistill.papers.plane import KNOBS as PLANE_KNOBS
 from vidistill.papers.plane import NUMBERS, Arm, Ground, ground_of
 from vidistill.types import Progress, Report, Score, silent
@@ -39,9 +41,20 @@ ARMS = {  # name: role
     "teacher-few": "control",  # untrained, the same Euler steps
     "teacher": "reference",
 }
+FILMS = {  # the same on Motion World, by models: those of the zoo, and what others are told to be
+    "accvideo": Film("method", "lab-dit-accvideo5"),
+    "trajectory": Film("control", "lab-dit-trajectory5"),
+    "one-head": Film("control", "lab-dit-one-head5"),
+    "kd": Film("control", "lab-dit-kd4"),
+    "kd-ode": Film("control", "lab-dit-kd4", renoise=False),
+    "dmd": Film("control", "lab-dit-dmd4"),
+    "teacher-few": Film("control", steps=5),
+    "teacher": Film("reference", steps=50),
+}
 KNOBS = Knobs(
     "accvideo",
     *PLANE_KNOBS,
+    *MOTION_KNOBS,
     Knob("guidance", 2.0, "of the teacher, in worlds with classes; 1 is off", low=1, high=10, source="paper: 6, embedded", group="teacher"),
     Knob("adversarial", 0.1, "weight of the discriminator", low=0, high=10, symbol="lambda_adv", source="paper: .1"),
     Knob("heads_lr", 1e-3, "learning rate of its heads", low=0, high=1, open_low=True, source="ours; paper: the student's"),
@@ -50,6 +63,7 @@ KNOBS = Knobs(
     Knob("arms", "all", "all, or a comma list of: " + " ".join(ARMS), source="controls come with the method", group="controls"),
 )
 ABOUT = "Points within 4 deviations of a mode, after training alike: the trajectory loss sees as many batches in each arm that has it."
+TRUE = Score("Fidelity", "as asked %", "trajectory", "Factors of the prompt that the exact parser finds in the clip.")
 SCORE = Score("Precision", "on a mode %", "trajectory", ABOUT)
 
 
@@ -70,12 +84,12 @@ def arm_of(name: str, k: dict[str, Any], guidance: float) -> Arm:
 
 
 def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress = silent) -> Report:
-    """Train a teacher and every arm from it, once a seed, and measure their points; then the two points on the line.
+    """Train a teacher and every arm from it, once a seed, and measure their points, then the line; or see :func:`motion_world`.
 
     Args:
-        videos: not looked at: the world is made of points.
+        videos: not looked at: the worlds make their own.
         out: folder; keeps teachers, paths and students, and ``parts/`` each finished trial, so that an interrupted run resumes.
-        device: not looked at: networks this small are fastest on the CPU.
+        device: of Motion World's models; the plane's networks are so small that they are fastest on the CPU.
         seed: repetition s is ``seed + s``: another teacher.
         progress: ``progress(stage, done, total)``; raise ``Cancelled`` in it to stop.
 
@@ -89,8 +103,11 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
         raise InputError(
             f"knob mismatches={k['mismatches']!r} is not allowed: numbers with commas between them, such as 0, 1.5, 3"
         ) from None
+    chosen = pick_arms(k["arms"], ARMS, always=("accvideo", "trajectory"))
+    if k["world"] == "motion-world":
+        return motion_world("accvideo", k, FILMS, chosen, TRUE, "fidelity", out, device=device, seed=seed, progress=progress)
     guidance = k["guidance"] if WORLDS[k["world"]]().classes > 1 else 1.0
-    arms = {name: arm_of(name, k, guidance) for name in pick_arms(k["arms"], ARMS, always=("accvideo", "trajectory"))}
+    arms = {name: arm_of(name, k, guidance) for name in chosen}
     if int(os.environ.get("RANK", 0)):
         return Report("accvideo", k, {}, [], [])
     parts, seeds = ensure_folder(out / "parts"), range(seed, seed + k["seeds"])

@@ -25,6 +25,8 @@ from vidistill.distill.trajectory import time_table
 from vidistill.files import ensure_folder
 from vidistill.knobs import Knob, Knobs
 from vidistill.measure import pick_arms, run_trials, summarise
+from vidistill.papers.motion import KNOBS as MOTION_KNOBS
+from vidistill.papers.motion import Film, motion_world
 from vidistill.papers.plane import KNOBS as PLANE_KNOBS
 from vidistill.papers.plane import NUMBERS, Arm, Ground, ground_of
 from vidistill.types import Progress, Report, Score, silent
@@ -49,10 +51,22 @@ ARMS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: (role, how it is t
     "teacher": ("reference", "50", {}),
 }
 GUIDED = ("dfd-cfg1", "dmd-cfg1")
+FILMS = {  # the same on Motion World, by models: those of the zoo, and what others are told to be
+    "dfd": Film("method", "lab-dit-dfd4"),
+    "more-dmd": Film("control", "lab-dit-dmd4"),
+    "dmd-sft": Film("control", "lab-dit-sft4"),
+    "dfd-cfg1": Film("control", "lab-dit-dfd4-cfg1"),
+    "kd": Film("control", "lab-dit-kd4"),
+    "trajectory": Film("control", "lab-dit-trajectory4"),
+    "teacher-few": Film("control", steps=4, renoise=True),
+    "teacher-euler": Film("control", steps=4),
+    "teacher": Film("reference", steps=50),
+}
 
 KNOBS = Knobs(
     "dfd",
     *PLANE_KNOBS,
+    *MOTION_KNOBS,
     Knob("guidance", 2.0, "of the teacher, in worlds with classes; 1 is off", low=1, high=10, source="paper: 5 and 3", group="teacher"),
     Knob("updates", 450, "student updates of the DMD checkpoint", low=1, high=10**6, source="paper: 25 k iterations", group="training"),
     Knob("branch", 150, "student updates of a branch", low=1, high=10**6, source="paper: 100 iterations are 20 of these", group="training"),
@@ -94,12 +108,12 @@ def arm_of(name: str, k: dict[str, Any], guidance: float) -> Arm:
 
 
 def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress = silent) -> Report:
-    """Train a teacher and every arm from it, once a seed, and count the modes that their points hold.
+    """Train a teacher and every arm from it, once a seed, and count the modes that their points hold; or see :func:`motion_world`.
 
     Args:
-        videos: not looked at: the world is made of points.
+        videos: not looked at: the worlds make their own.
         out: folder; keeps teachers, paths and students, and ``parts/`` each finished trial, so that an interrupted run resumes.
-        device: not looked at: networks this small are fastest on the CPU.
+        device: of Motion World's models; the plane's networks are so small that they are fastest on the CPU.
         seed: repetition s is ``seed + s``: another teacher.
         progress: ``progress(stage, done, total)``; raise ``Cancelled`` in it to stop.
 
@@ -107,8 +121,10 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
         InputError: a knob is out of range, a teacher does not pass the gate, ``out`` cannot be written.
     """
     k = KNOBS.resolve(values)
-    guidance = k["guidance"] if WORLDS[k["world"]]().classes > 1 else 1.0
     chosen = pick_arms(k["arms"], ARMS, always=("dfd", "more-dmd"))
+    if k["world"] == "motion-world":
+        return motion_world("dfd", k, FILMS, chosen, SCORE, "coverage", out, device=device, seed=seed, progress=progress)
+    guidance = k["guidance"] if WORLDS[k["world"]]().classes > 1 else 1.0
     arms = {name: arm_of(name, k, guidance) for name in chosen if guidance > 1 or name not in GUIDED}
     if int(os.environ.get("RANK", 0)):
         return Report("dfd", k, {}, [], [])

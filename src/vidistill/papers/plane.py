@@ -33,8 +33,9 @@ from vidistill.measure.modes import misleads, mode_table
 from vidistill.rng import stream, stream_seed
 from vidistill.types import Progress, silent
 
+SPACES = ("grid-25", "ring-8", "quadrants", "motion-world")  # the last one has clips, not points: see ``motion.py``
 KNOBS = (
-    Knob("world", "grid-25", "world of points", choices=("grid-25", "ring-8", "quadrants"), source="specs: rungs B1, B2", group="data"),
+    Knob("world", "grid-25", "what is learned", choices=SPACES, source="specs: rungs B1, B2, C1", group="data"),
     Knob("teacher_steps", 8000, "steps of a teacher's training", low=1, high=10**6, source="ours", group="teacher"),
     Knob("teacher_lr", 2e-3, "its learning rate, a cosine", low=0, high=1, open_low=True, source="ours", group="teacher"),
     Knob("teacher_batch", 1024, "points in its batch", low=1, high=10**5, source="ours", group="teacher"),
