@@ -79,3 +79,15 @@ def test_exact_points_flow_to_the_data():
     assert (x.abs() - 3).abs().max() < 1e-6
     assert torch.isfinite(world.velocity(x, 0.0)).all()
     assert math.isclose(float((x > 0).double().mean()), 0.5, abs_tol=0.1)
+
+
+def test_modes_are_drawn_by_their_weights() -> None:
+    """``min {k : u < P_k}``: the shares of many draws lie within 4 deviations of the weights, with a condition and without."""
+    world, count = quadrants().weighted([*range(1, 17)]), 40_000
+    p = torch.bincount(world.modes(count, stream(1, "modes")), minlength=16).double() / count
+    assert ((p - world.weights).abs() <= 4 * (world.weights * (1 - world.weights) / count).sqrt()).all()
+    c = torch.full((count,), 2)
+    own = world.weights * (world.labels == 2)
+    own = own / own.sum()
+    p = torch.bincount(world.modes(count, stream(2, "modes"), c), minlength=16).double() / count
+    assert ((p - own).abs() <= 4 * (own * (1 - own) / count).sqrt() + 1e-12).all()

@@ -177,7 +177,7 @@ def test_dfd_with_p_0_is_dmd_and_one_draw_decides(teacher, data):
 
 def test_unpaired_samples_are_independent_but_of_the_same_condition():
     world = quadrants()
-    batch = points(world, 64)(stream(0, "batch"))
+    batch = points(world, 64, pairs=True)(stream(0, "batch"))
     near = lambda x: world.labels[torch.cdist(x.double(), world.means).argmin(1)]  # noqa: E731
     assert torch.equal(near(batch.x0), batch.c)
     assert torch.equal(near(batch.other), batch.c)
@@ -187,7 +187,7 @@ def test_unpaired_samples_are_independent_but_of_the_same_condition():
     recipe = Recipe("dfd", times=TIMES, p=1.0, paired=False)
     net = VelocityMLP(width=8, classes=4)
     nets = Nets(Recorder(net), Recorder(net), Recorder(net))
-    one = turn(recipe, nets, points(world, 16), critic=False)
+    one = turn(recipe, nets, points(world, 16, pairs=True), critic=False)
     only(METHODS["dfd"].moves(one))
     x_r, t, _ = nets.teacher.calls[0]
     assert torch.equal(x_r, losses.noised(one.batch("student").other, one.noise(x_r, "score", "student"), t))

@@ -80,10 +80,12 @@ class Plane:
         return x.float(), self.labels[modes]
 
     def modes(self, count: int, generator: torch.Generator, c: Tensor | None = None) -> Tensor:
-        """Return modes drawn by their weights, int64 ``[count]``, of the given classes where there are any."""
+        """Return modes drawn by their weights, int64 ``[count]``, of the given classes where there are any: ``min {k : u < P_k}``."""
+        below = (self.weights if c is None else self._shares(c)).cumsum(-1)  # P_k
+        u = torch.rand(count, generator=generator, dtype=torch.float64)
         if c is None:
-            return torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        return torch.multinomial(self._shares(c), 1, generator=generator)[:, 0]
+            return torch.searchsorted(below, u * below[-1], right=True).clamp(max=len(below) - 1)
+        return torch.searchsorted(below, (u * below[:, -1])[:, None], right=True)[:, 0].clamp(max=below.shape[1] - 1)
 
     def velocity(self, x: Tensor, t: Tensor | float, c: Tensor | None = None) -> Tensor:
         """Return the exact velocity ``E[eps - x_0 | x_t]``, float64 ``[B, D]``.

@@ -69,12 +69,12 @@ class VelocityMLP(nn.Module):
         return torch.full_like(c, self.classes)
 
 
-def points(world: Plane, batch: int) -> Data:
-    """Return a source that draws fresh points of a world, with an independent one of the same class beside each."""
+def points(world: Plane, batch: int, *, pairs: bool = False) -> Data:
+    """Return a source that draws fresh points of a world, with ``pairs`` an independent one of the same class beside each."""
 
     def draw(generator: torch.Generator) -> Batch:
         x, c = world.draw(batch, generator)
-        other, _ = world.draw(batch, generator, c)
+        other = world.draw(batch, generator, c)[0] if pairs else None
         return Batch(x, c if world.classes > 1 else None, None, other)
 
     return draw

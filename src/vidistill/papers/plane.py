@@ -124,7 +124,7 @@ class Ground:
         """Return what a method learns from: fresh points of the world, or the teacher's stored paths."""
         k, n = self.k, self.k["records"]
         if recipe.method not in ("kd", "trajectory", "accvideo"):
-            return points(self.world, k["batch"])
+            return points(self.world, k["batch"], pairs=not recipe.paired)
         table, classes = time_table(k["path_steps"]), [i % self.world.classes for i in range(n)]
         seeds, facts = [stream_seed(self.seed, "path", i) % 2**31 for i in range(n)], [ground_of(k, self.guidance), self.seed]
         source = field_source(self.guided, table, (self.world.dim,), id=k["world"], facts={"ground": facts})
