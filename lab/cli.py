@@ -331,6 +331,7 @@ def train(
             "A few-step student: folder of another student's run or model; left out: the teacher's weights"
         ),
     ] = None,
+    prior: Annotated[str | None, typer.Option(help="a few-step student: uniform, or rare: a colour and a camera are seldom shown")] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a model of the zoo by its recipe; stop it at any time, the same command goes on, with more --minutes also a finished run.
@@ -343,7 +344,7 @@ def train(
 
     module, _, function = TRAINERS[choose("model", name, TRAINERS)].partition(":")
     recipe = getattr(import_module(module), function or "train")
-    options, known = {"data": data, "start": start}, inspect.signature(recipe).parameters
+    options, known = {"data": data, "start": start, "prior": prior}, inspect.signature(recipe).parameters
     for option, value in options.items():
         if value is not None and option not in known:
             raise InputError(f"the recipe of {name} has no use for --{option}: leave it out")

@@ -14,6 +14,9 @@ TARGETS = {"motion": 0.85, "shape": 0.90, "colour": 0.95}
 SECONDS = {"lab-unet": 4.0, "lab-dit": 1.2}
 """Bars on fidelity, and on the seconds of a clip of 20 guided steps."""
 
+KEPT = 0.95
+"""What a few-step student has to keep of its teacher's fidelity."""
+
 COMPARED = (
     *("parameters", "bytes", "weights_sha256", "sampling"),  # these must be equal
     *("fidelity", "fidelity_by_value", "coverage", "spread", "drift", "contrast", "saturation", "nearest_training"),
@@ -24,20 +27,25 @@ COMPARED = (
 EXACT = COMPARED[:4]
 
 
-def bars(card: dict[str, Any], unet: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def beside(card: dict[str, Any]) -> str:
+    """Return the name of the model that a card's is measured against: a few-step student's teacher, else lab-unet."""
+    return "lab-dit" if card.get("sampling", {}).get("times") else "lab-unet"
+
+
+def bars(card: dict[str, Any], other: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return the bars that the model has to reach, each judged by its measured value.
 
     Args:
         card: of a model.
-        unet: lab-unet's card, which lab-base and lab-dit are measured against.
+        other: card of the model that :func:`beside` names; lab-base, lab-dit and the students are measured against it.
 
     Returns:
         ``[{"bar", "mean", "low", "high", "target", "reached", "note"}]``; ``reached`` is ``None`` where it could not be measured.
     """
-    return list(_bars(card, unet))
+    return list(_bars(card, other))
 
 
-def _bars(card: dict[str, Any], unet: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _bars(card: dict[str, Any], other: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     name = card["name"]
     if "accuracy" in card:
         for where, key in (("raw clips", "accuracy"), ("clips through lab-vae", "accuracy_through_codec")):
@@ -60,14 +68,22 @@ def _bars(card: dict[str, Any], unet: dict[str, Any] | None) -> Iterator[dict[st
         yield _bar("seconds to load", loading, "<=", 3.0, judged=small, note=note)
     if name == "lab-dit":
         row = card["fidelity"]["parser"]["together"]
-        other = unet["fidelity"]["parser"]["together"]["mean"] if unet else None
-        note = "target: lab-unet's" if unet else "lab-unet has no card to compare with"
-        yield _bar("motion, shape and colour together", row, ">", other, unit="share", judged=unet is not None, note=note)
+        goal = other["fidelity"]["parser"]["together"]["mean"] if other else None
+        note = "target: lab-unet's" if other else "lab-unet has no card to compare with"
+        yield _bar("motion, shape and colour together", row, ">", goal, unit="share", judged=other is not None, note=note)
+    if beside(card) == "lab-dit":
+        for factor in TARGETS:
+            row = card["fidelity"]["parser"][factor]
+            goal = KEPT * other["fidelity"]["parser"][factor]["mean"] if other else None
+            note = f"target: {KEPT:.0%} of lab-dit's" if other else "lab-dit has no card to compare with"
+            yield _bar(f"{factor} fidelity", row, ">=", goal, unit="share", judged=other is not None, note=note)
+        for look in ("contrast", "saturation"):
+            yield _bar(f"{look} / real clips'", card[look]["ratio"], "within", (0.9, 1.1))
     if name == "lab-base":
         row = {"mean": None, "low": None, "high": None, "n": 0}
-        if unet:
-            row = measure.ratio_of_means(card["drift"]["any"]["generated"], unet["drift"]["any"]["generated"])
-        yield _bar("identity drift / lab-unet's", row, ">=", 3.0, note="" if unet else "lab-unet has no card to compare with")
+        if other:
+            row = measure.ratio_of_means(card["drift"]["any"]["generated"], other["drift"]["any"]["generated"])
+        yield _bar("identity drift / lab-unet's", row, ">=", 3.0, note="" if other else "lab-unet has no card to compare with")
         for factor, value in card["defects"]["never shown"].items():
             row = card["fidelity_by_value"].get(factor, {}).get(value) or measure.share([])
             yield _bar(f"fidelity of the missing {factor}, {value}", row, "<=", 0.30, unit="share", note=f"{row['n']} clips")

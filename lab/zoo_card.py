@@ -27,7 +27,7 @@ from vidistill.errors import InputError, nearest
 from vidistill.files import cache_home, digest, ensure_folder, file_digest, load_json, load_tensors, save_tensors
 from vidistill.lab.record import installed
 from vidistill.lab.train.latents import FRAMES, SIZE, TEST_SEED, TRAIN_SEED, Bank, world_latents
-from vidistill.lab.zoo_bars import bars
+from vidistill.lab.zoo_bars import bars, beside
 from vidistill.measure import generated as measure
 from vidistill.measure.probe import Probe, load_probe
 from vidistill.measure.reconstruction import psnr
@@ -184,7 +184,7 @@ def measure_model(
     packages = ("torch", "diffusers", "transformers")
     card["training"] = training
     card["environment"] = {"vidistill": __version__, "python": platform.python_version(), **{name: installed(name) for name in packages}}
-    sibling = zoo.path("lab-unet") / "card.json"
+    sibling = zoo.path(beside(card)) / "card.json"
     card["bars"] = bars(card, load_json(sibling) if sibling.is_file() else None)
     return _rounded(card)
 

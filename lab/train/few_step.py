@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from vidistill.data.parse import parse
-from vidistill.data.world import factors, render
+from vidistill.data.world import Factors, factors, rarefied, render
 from vidistill.distill import METHODS, FlowNet, Heads, Nets, Recipe, Trainer, cast, load_recipe, losses
 from vidistill.distill.methods import Batch, Data, velocity
 from vidistill.distill.trajectory import Source, Trajectories, key_indices, model_source, record_trajectories, stored
@@ -68,6 +68,8 @@ WATCH_SEED, WATCHED, EVERY = 9, 8, 50
 BAND = (0.5, 1.5)
 """Where the critic's loss should stay, in units of the teacher's on real clips: far below it the student makes one and the same clip."""
 
+PRIORS = ("uniform", "rare")
+
 HELD = 16_384
 """Prompts whose embeddings are kept."""
 
@@ -79,9 +81,15 @@ class Enough(Cancelled):
 # -------------------------------------------------------------------------------------------------------------------- data
 
 
-def prompts_of(seed: int, count: int) -> list[str]:
+def rows_of(seed: int, records: Sequence[Factors], prior: str) -> list[int]:
+    """Return the places of the clips that a world of this prior has: all of them, or those that leave rare modes."""
+    return rarefied(seed, records) if choose("prior", prior, PRIORS) == "rare" else [*range(len(records))]
+
+
+def prompts_of(seed: int, count: int, prior: str = "uniform") -> list[str]:
     """Return captions of the first training clips, words left out as in training; a student has no use for the empty ones."""
-    return [caption(record, seed, 0, i) or record.caption() for i, record in enumerate(train_factors(seed, count))]
+    records = train_factors(seed, 2 * count if prior == "rare" else count)  # at least 3 in 4 are left
+    return [caption(records[i], seed, 0, i) or records[i].caption() for i in rows_of(seed, records, prior)[:count]]
 
 
 def embedder(model: Denoiser) -> Callable[[Sequence[Any]], Tensor]:
@@ -100,14 +108,16 @@ def places_of_all(steps: int = TABLE) -> tuple[int, ...]:
     return tuple(sorted({place for m in KEYS.values() for place in key_indices(steps, m)}))
 
 
-def recorded(source: Source, seed: int, records: int, *, batch: int = 8, progress: Progress = silent) -> Trajectories:
+def recorded(
+    source: Source, seed: int, records: int, *, prior: str = "uniform", batch: int = 8, progress: Progress = silent
+) -> Trajectories:
     """Return the teacher's trajectories for the prompts of a seed, recorded in the cache; what is there is not made again."""
     places = places_of_all(source.steps)
-    key = digest({"teacher": source.facts, "table": source.times, "places": places, "prompts": seed})
+    key = digest({"teacher": source.facts, "table": source.times, "places": places, "prompts": seed} | _told(prior))
     seeds = [NOISE_SEED * (1 + seed) + i for i in range(records)]
     folder = cache_home() / "trajectories" / key
     return record_trajectories(
-        source, prompts_of(seed, records), seeds, folder, places=places, dtype="fp16", batch=batch, progress=progress
+        source, prompts_of(seed, records, prior), seeds, folder, places=places, dtype="fp16", batch=batch, progress=progress
     )
 
 
@@ -122,11 +132,17 @@ def paths(store: Trajectories, keys: int, batch: int, conditions: Callable[[Sequ
     return kept
 
 
-def clips(bank: Bank, batch: int, conditions: Callable[[Sequence[Any]], Tensor]) -> Data:
+def _told(prior: str) -> dict[str, str]:
+    """Return what a run says of its prior; the uniform one is not said."""
+    return {} if prior == "uniform" else {"prior": prior}
+
+
+def clips(bank: Bank, batch: int, conditions: Callable[[Sequence[Any]], Tensor], prior: str = "uniform") -> Data:
     """Return a source of real clips with captions; words are left out anew each time."""
+    places = rows_of(bank.seed, bank.records, prior)
 
     def draw(generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(bank.records), (batch,), generator=generator).tolist()
+        rows = [places[i] for i in torch.randint(len(places), (batch,), generator=generator).tolist()]
         turn = int(torch.randint(2**31, (), generator=generator))
         texts = [caption(bank.records[i], bank.seed, turn, i) or bank.records[i].caption() for i in rows]
         return Batch(bank.latents[rows].float().cpu(), conditions(texts))
@@ -265,6 +281,7 @@ def train(
     device: str = "auto",
     teacher: str | Path = "lab-dit",
     start: str | Path | None = None,
+    prior: str = "uniform",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train a student in ``out``; the same call resumes, and goes on with a finished run that is given more time.
@@ -280,6 +297,7 @@ def train(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         teacher: a flow of the zoo, or its folder.
         start: see :func:`networks`.
+        prior: of the clips, or of the prompts of the trajectories: ``"uniform"``, or ``"rare"``, see :func:`vidistill.data.world.rarefied`.
         progress: called while trajectories are recorded or clips encoded, then after each iteration, in tenths of a percent.
 
     Raises:
@@ -295,13 +313,13 @@ def train(
     times = tuple(source.times[k] for k in key_indices(TABLE, STUDENTS[name]))
     told = {"times": times, "scale": float(model.guidance), "precision": "bf16" if place.type == "cuda" else "fp32"}
     recipe, batch, text = load_recipe(name, **told), size["batch"], embedder(model)
-    settings: dict[str, Any] = {"seed": seed, "batch": batch}
+    settings: dict[str, Any] = {"seed": seed, "batch": batch} | _told(choose("prior", prior, PRIORS))
     if METHODS[recipe.method].critic:
         settings |= {"clips": size["clips"]}
-        data, said = clips(Bank(seed, size["clips"], device=place, progress=progress), batch, text), "Motion World"
+        data, said = clips(Bank(seed, size["clips"], device=place, progress=progress), batch, text, prior), "Motion World"
     else:
         settings |= {"records": size["records"]}
-        store = recorded(source, seed, size["records"], batch=batch, progress=progress)
+        store = recorded(source, seed, size["records"], prior=prior, batch=batch, progress=progress)
         data, said = paths(store, STUDENTS[name], batch, text), f"{len(store):,} trajectories of {model.id}"
     nets, origin = networks(recipe, model, start, seed)
     about = {"teacher": model.fingerprint, "data": settings, "start": origin}

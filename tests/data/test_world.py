@@ -14,12 +14,17 @@ from vidistill.data.world import (
     FACTORS,
     INK,
     MOTIONS,
+    RARE,
+    SAID,
     SHAPES,
     Factors,
     World,
+    asked,
     column,
     coverage,
     factors,
+    phrase,
+    rarefied,
     render,
     trajectory,
     write_world,
@@ -410,3 +415,29 @@ def test_write_world_refuses(tmp_path):
         with pytest.raises(InputError, match=words):
             write_world(tmp_path / "c", **{**SMALL, **wrong})
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("length", SAID)
+def test_captions_say_so_much_and_leave_the_rest_open(length) -> None:
+    wanted, said = asked(3, 40, length), SAID[length]
+    pairs = list(zip(wanted[::2], wanted[1::2], strict=True))
+    assert all(getattr(a, name) == getattr(b, name) for a, b in pairs for name in said)
+    for name in set(FACTORS) - set(said):
+        assert any(getattr(a, name) != getattr(b, name) for a, b in pairs)
+    assert all(a.phase != b.phase for a, b in pairs)
+    words = [len(phrase({name: getattr(wanted[0], name) for name in SAID[each]}).split()) for each in ("short", "medium", "long")]
+    assert words == sorted(set(words))
+    assert {one.colour for one in asked(3, 4, length, colour="white")} == {"white"}
+
+
+def test_rare_modes_have_their_share() -> None:
+    records = [factors(5, i) for i in range(6000)]
+    kept = rarefied(0, records)
+    assert kept == rarefied(0, records)
+    assert rarefied(0, records[:100]) == [place for place in kept if place < 100]
+    left = [records[place] for place in kept]
+    for name, (value, share) in RARE.items():
+        seen = sum(getattr(record, name) == value for record in left)
+        assert abs(seen - share * len(left)) <= 4 * (share * len(left)) ** 0.5
+        others = [sum(getattr(record, name) == other for record in left) for other in FACTORS[name] if other != value]
+        assert min(others) > 0.7 * len(left) / len(FACTORS[name])

@@ -207,3 +207,18 @@ def test_the_command_line_knows_them() -> None:
     functions = {name: name.removeprefix("lab-dit-").replace("-", "_") for name in few_step.STUDENTS}
     assert all(cli.TRAINERS[name] == f"vidistill.lab.train.few_step:{function}" for name, function in functions.items())
     assert [getattr(few_step, function).args for function in functions.values()] == [(name,) for name in few_step.STUDENTS]
+
+
+def test_a_world_with_rare_modes(train, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(few_step.SIZES, "cpu", {"batch": 2, "records": 4, "clips": 64})
+    plain, rare = few_step.prompts_of(0, 600), few_step.prompts_of(0, 600, "rare")
+    assert len(plain) == len(rare) == 600
+    assert sum("white" in prompt for prompt in rare) < sum("white" in prompt for prompt in plain) / 3
+    assert sum("zoom-out" in prompt for prompt in rare) < sum("zoom-out" in prompt for prompt in plain) / 3
+    record = train("lab-dit-dmd4", tmp_path / "a", updates=1, prior="rare")
+    assert record["settings"]["prior"] == "rare"
+    assert "prior" not in train("lab-dit-dmd4", tmp_path / "b", updates=1)["settings"]
+    with pytest.raises(InputError, match="another run"):
+        train("lab-dit-dmd4", tmp_path / "a", updates=2)
+    with pytest.raises(InputError, match="did you mean 'rare'"):
+        train("lab-dit-dmd4", tmp_path / "c", updates=1, prior="rar")

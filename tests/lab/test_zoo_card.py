@@ -258,6 +258,19 @@ def test_bars_of_the_weak_sibling():
     assert judged(pretend("lab-base"))["identity drift / lab-unet's"] is None
 
 
+def test_bars_of_a_student_are_its_teachers():
+    card = pretend("lab-dit-kd4", motion=0.85) | {"sampling": {"times": [1.0, 0.5]}}
+    assert zoo_bars.beside(card) == "lab-dit"
+    assert zoo_bars.beside(pretend("lab-dit") | {"sampling": {"steps": 20}}) == "lab-unet"
+    assert judged(card, pretend("lab-dit", motion=0.89))["motion fidelity"] is True  # .85 >= .95 x .89
+    assert judged(card, pretend("lab-dit", motion=0.90))["motion fidelity"] is False
+    assert judged(card)["motion fidelity"] is None
+    assert set(judged(card)) == {f"{factor} fidelity" for factor in zoo_bars.TARGETS} | {
+        "contrast / real clips'",
+        "saturation / real clips'",
+    }
+
+
 def test_comparison_tells_overlap_from_difference():
     old = {"parameters": {"total": 5}, "contrast": {"ratio": row(1.0, 0.1)}, "psnr_db": {"world": {"mean": 1.0, "low": None, "high": None}}}
     new = copy.deepcopy(old)

@@ -8,11 +8,9 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from vidistill.data.world import FACTORS, phrase
 from vidistill.errors import Cancelled, InputError
 from vidistill.files import load_json, save_json
 from vidistill.papers import accvideo, dfd, motion
-from vidistill.papers.motion import asked_of
 from vidistill.rng import stream_seed
 from vidistill.sample import generate, load_denoiser
 
@@ -66,7 +64,7 @@ def test_students_stand_beside_their_teacher(go, few, tiny_dit) -> None:
 def test_what_is_judged_is_what_the_model_samples(go, few, tmp_path, monkeypatch) -> None:
     seen = []
     judge = motion.mode_numbers
-    monkeypatch.setattr(motion, "mode_numbers", lambda video, *rest: seen.append((video, rest[1])) or judge(video, *rest))
+    monkeypatch.setattr(motion, "mode_numbers", lambda video, *rest, **how: seen.append((video, rest[1])) or judge(video, *rest, **how))
     go(accvideo, "accvideo", seeds=1)
     model, (video, prompts) = load_denoiser(few), seen[0]
     seeds = [stream_seed(0, "clip", row) % 2**31 for row in range(4)]
@@ -80,17 +78,12 @@ def test_the_rule_of_renoising_is_the_arms(go, few) -> None:
     assert arms["kd"]["contrast"]["values"] != arms["kd-ode"]["contrast"]["values"]
 
 
-@pytest.mark.parametrize("length", motion.SAID)
-def test_captions_say_so_much_and_leave_the_rest_open(length) -> None:
-    wanted = asked_of(3, 40, length)
-    pairs = list(zip(wanted[::2], wanted[1::2], strict=True))
-    said = motion.SAID[length]
-    assert all(getattr(a, name) == getattr(b, name) for a, b in pairs for name in said)
-    for name in set(FACTORS) - set(said):
-        assert any(getattr(a, name) != getattr(b, name) for a, b in pairs)
-    assert all(a.phase != b.phase for a, b in pairs)
-    words = [len(phrase({name: getattr(wanted[0], name) for name in motion.SAID[each]}).split()) for each in ("short", "medium", "long")]
-    assert words == sorted(set(words))
+def test_a_value_that_every_prompt_asks_for(go) -> None:
+    arms = by_name(go(dfd, "dfd", rare="white"))
+    assert all(0 <= arm["rare"]["mean"] <= 100 for arm in arms.values())
+    assert by_name(go(dfd, "dfd"))["dfd"]["rare"] is None
+    with pytest.raises(InputError, match="did you mean 'white'"):
+        go(dfd, "dfd", rare="whit")
 
 
 def test_an_interrupted_run_resumes(go, cut_at) -> None:

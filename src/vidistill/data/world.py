@@ -141,6 +141,17 @@ def phrase(said: Mapping[str, str]) -> str:
     return f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}{motion}{scene}{view}"
 
 
+SAID: dict[str, tuple[str, ...]] = {
+    "short": ("motion",),
+    "medium": ("motion", "shape", "colour"),
+    "long": ("motion", "shape", "colour", "background", "camera"),
+}
+"""Length of a caption -> the factors that it says."""
+
+RARE: dict[str, tuple[str, float]] = {"colour": ("white", 0.02), "camera": ("zoom-out", 0.01)}
+"""Factor -> a value and its share of the clips, in the world with rare modes."""
+
+
 @dataclass(frozen=True)
 class Track:
     """Where the object is, on the screen, in each frame; float64 ``[B, T]`` each.
@@ -196,6 +207,33 @@ def factors(seed: int, index: int, **fixed: Any) -> Factors:
         if name in FACTORS:
             choose(name, value, FACTORS[name])
     return replace(drawn, **fixed)
+
+
+def asked(seed: int, count: int, length: str, alike: int = 2, **fixed: Any) -> list[Factors]:
+    """Return the factors of clips of a world, of which ``alike`` in a row share what a caption of this length says.
+
+    Args:
+        seed, fixed: see :func:`factors`.
+        count: clips.
+        length: a key of ``SAID``; all that the caption does not say is each clip's own.
+    """
+    said, every = SAID[choose("caption length", length, SAID)], [factors(seed, i, **fixed) for i in range(count)]
+    return [replace(one, **{name: getattr(every[i - i % alike], name) for name in said}) for i, one in enumerate(every)]
+
+
+def rarefied(seed: int, records: Sequence[Factors]) -> list[int]:
+    """Return the places of the clips that are left when each value of ``RARE`` has its share of them.
+
+    A clip with such a value, one of K, is kept with the chance ``s (K - 1) / (1 - s)``, which makes its share s; the stream
+    ``(seed, "rare", place)`` decides.
+    """
+    kept = []
+    for place, record in enumerate(records):
+        draw = torch.rand(len(RARE), generator=stream(seed, "rare", place), dtype=torch.float64).tolist()
+        chances = [s * (len(FACTORS[name]) - 1) / (1 - s) if getattr(record, name) == value else 1 for name, (value, s) in RARE.items()]
+        if all(u < chance for u, chance in zip(draw, chances, strict=True)):
+            kept.append(place)
+    return kept
 
 
 def column(clips: Sequence[Factors], name: str) -> Tensor:

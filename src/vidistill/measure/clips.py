@@ -113,9 +113,16 @@ def clip_numbers(
 
 
 def mode_numbers(
-    video: Tensor, wanted: Sequence[Factors], prompts: Sequence[str], said: Sequence[str], real: Tensor, features: FrameFeatures
-) -> dict[str, float]:
-    """Return how much of what was asked for, and of what was left open, a set of clips holds; ``HELD``.
+    video: Tensor,
+    wanted: Sequence[Factors],
+    prompts: Sequence[str],
+    said: Sequence[str],
+    real: Tensor,
+    features: FrameFeatures,
+    *,
+    rare: str = "",
+) -> dict[str, float | None]:
+    """Return how much of what was asked for, and of what was left open, a set of clips holds: ``HELD`` and ``rare``.
 
     ``fidelity`` is the mean over the factors that the prompts say, ``coverage`` the share of all values asked for that hold a fifth of
     their share, over all factors; both and ``drift`` in percent. ``saturation``, ``contrast`` and pairwise ``diversity`` (DFD Eq. 26) are
@@ -127,11 +134,13 @@ def mode_numbers(
         prompts: one a clip, each at least twice.
         said: the factors that the prompts say.
         features: of frames, for the diversity.
+        rare: a value of a factor; the number ``rare`` is the share of the clips that show it, in percent, None without one.
     """
     parsed = parse(video)
     answers = parsed.records()
     right, held = fidelity(answers, wanted), coverage(answers, wanted)
     share = lambda of: 100 * of(video) / of(real)  # noqa: E731
+    shown = [rare in row.values() for row in answers]
     return {
         "fidelity": 100 * sum(right[factor]["mean"] for factor in said) / len(said),
         "coverage": 100 * sum(held[factor]["values"]["mean"] for factor in FACTORS) / len(FACTORS),
@@ -140,4 +149,5 @@ def mode_numbers(
         "contrast": share(lambda clips: float(contrast(clips).mean())),
         "diversity": share(lambda clips: clip_diversity(clips, prompts, features)["mean"]["mean"]),
         "camera": track_diversity(camera_track(parsed, video.shape[2]), prompts)["endpoint"]["mean"],
+        "rare": 100 * sum(shown) / len(shown) if rare else None,
     }

@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from vidistill import __version__, shipped
-from vidistill.data.world import FACTORS, Factors, factors, phrase, render
+from vidistill.data.world import FACTORS, SAID, Factors, asked, phrase, render
 from vidistill.errors import InputError, nearest
 from vidistill.files import ensure_folder
 from vidistill.knobs import Knob
@@ -35,18 +35,15 @@ from vidistill.sample.collect import Job, collect, collected, costs
 from vidistill.types import Progress, Report, Score, silent
 
 WORLD = "motion-world"
-SAID = {"short": ("motion",), "medium": ("motion", "shape", "colour"), "long": tuple(FACTORS)}
-"""Length of a caption -> the factors that it says."""
-
 KNOBS = (
     Knob("net", "lab-dit", "teacher in motion-world", source="the zoo's students are of lab-dit", group="motion-world"),
     Knob("students", "", "more students: arm, colon, folder; commas between", source="as vidistill train writes", group="motion-world"),
     Knob("clips", 64, "clips of an arm", low=2, high=10**5, step=2, source="ours", group="motion-world"),
+    Knob("rare", "", "a value that every prompt asks for, such as white", source="spec: rare modes", group="motion-world"),
     Knob("caption", "long", "how much a prompt says", choices=tuple(SAID), source="spec: three lengths", group="motion-world"),
 )
-NUMBERS = (*HELD, "sampling")
+NUMBERS = (*HELD, "rare", "sampling")
 """What is told of an arm, each with its interval over seeds; ``sampling``: seconds of a clip, those of a batch shared."""
-OF_A_PROMPT = 2  # clips: enough for a mean over pairs, and most prompts are left
 FEW = "teacher-few"  # what every student has to beat, in every table
 
 
@@ -69,12 +66,6 @@ def students_of(told: str, films: Mapping[str, Film]) -> dict[str, str]:
             raise InputError(f"knob students={told!r}: {part!r} must be arm:folder, with an arm that clips have: {nearest(arm, films)}")
         found[arm] = place
     return found
-
-
-def asked_of(seed: int, count: int, length: str) -> list[Factors]:
-    """Return the factors of ``count`` clips: ``OF_A_PROMPT`` in a row share those that a caption of this length says."""
-    every = [factors(seed, i) for i in range(count)]
-    return [replace(one, **{name: getattr(every[i - i % OF_A_PROMPT], name) for name in SAID[length]}) for i, one in enumerate(every)]
 
 
 def motion_world(
@@ -101,7 +92,9 @@ def motion_world(
 
     Raises InputError where a folder is no few-step model or has another autoencoder than the teacher; see :func:`students_of`.
     """
-    own, notes = students_of(k["students"], films), []
+    own, notes, rare = students_of(k["students"], films), [], {name: k["rare"] for name, values in FACTORS.items() if k["rare"] in values}
+    if k["rare"] and not rare:
+        raise InputError(f"knob rare={k['rare']!r}: {nearest(k['rare'], [value for values in FACTORS.values() for value in values])}")
     net = cache(lambda place: load_denoiser(place, device=device))
     teacher, places = net(k["net"]), dict[str, str]()
     for name in dict.fromkeys([*chosen, FEW]):
@@ -122,7 +115,7 @@ def motion_world(
 
     @cache
     def real(seed: int) -> tuple[list[Factors], list[str], Tensor]:
-        wanted = asked_of(stream_seed(seed, "motion-world") % 2**31, k["clips"], k["caption"])
+        wanted = asked(stream_seed(seed, "motion-world") % 2**31, k["clips"], k["caption"], **rare)
         prompts = [phrase({name: getattr(one, name) for name in SAID[k["caption"]]}) for one in wanted]
         video = teacher.codec.decode(teacher.codec.encode(render(wanted, teacher.frames, teacher.size)), teacher.frames)
         return wanted, prompts, video
@@ -136,10 +129,10 @@ def motion_world(
         video = model.codec.decode(collected(paths), model.frames, size=model.size)
         took = costs(paths)
         found = {"clips": len(paths), "evaluations": took["evaluations"], "sampling": took["seconds"]}
-        return mode_numbers(video, wanted, prompts, SAID[k["caption"]], truth, features) | found
+        return mode_numbers(video, wanted, prompts, SAID[k["caption"]], truth, features, rare=k["rare"]) | found
 
-    asked = [k["clips"], k["caption"], teacher.fingerprint, device, __version__]
-    keys = {name: [net(place).fingerprint, vars(films[name]), *asked] for name, place in places.items()}
+    common = [k["clips"], k["caption"], k["rare"], teacher.fingerprint, device, __version__]
+    keys = {name: [net(place).fingerprint, vars(films[name]), *common] for name, place in places.items()}
     table, _ = run_trials(judged, keys, range(seed, seed + k["seeds"]), ensure_folder(out / "parts"), progress)
     if (control := score.control if score.control in places else FEW) != score.control:
         notes.append(f"{score.control} is not there: the arms are compared with {control}")
