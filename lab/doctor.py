@@ -53,6 +53,7 @@ def checks() -> list[Check]:
         _package("ipykernel", "pip install 'vidistill[bench]'"),
         _package("jupyterlab", "pip install 'vidistill[glass]'"),
         _package("panel", "pip install 'vidistill[glass]'"),
+        _package("peft", "pip install 'vidistill[lora]'"),
         _browser(),
         _data(),
     ]

@@ -53,7 +53,7 @@ def test_extras_are_the_promised_ones():
 def test_constraints_pin_every_direct_dependency():
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["bench"], *extras["glass"], *extras["dev"], "faiss-cpu"]
+    wanted = [*PROJECT["project"]["dependencies"], *extras["bench"], *extras["glass"], *extras["lora"], *extras["dev"], "faiss-cpu"]
     for requirement in wanted:
         name = requirement.split(";")[0].split("[")[0]
         for mark in "<>=":

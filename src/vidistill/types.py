@@ -30,10 +30,11 @@ class Protocol:
     Attributes:
         frames: T, frames per clip, >= 2.
         gap: distance between sampled frames, >= 1; shortened to ``n_frames // frames`` (at least 1) when the video is too short.
-        size: H = W in pixels, >= 16.
+        size: H in pixels, >= 16; W, too, where ``width`` says nothing else.
         crop: ``"resize-crop"`` scales to 10/7 x 15/14 of ``size`` (160x120 for 112) and crops the centre (official LVDD);
             ``"squash"`` scales straight to ``size`` x ``size`` (Kinetics, SSv2); ``"center"`` crops the centre square, then scales.
         test_policy: ``"centre"`` (deterministic) or ``"random"`` (seeded random start and flip, as in the official code).
+        width: W where it is not H; crop ``"center"`` then cuts the largest part of that form, and ``"resize-crop"`` is for squares alone.
     """
 
     frames: int = 16
@@ -41,6 +42,7 @@ class Protocol:
     size: int = 112
     crop: str = "resize-crop"
     test_policy: str = "centre"
+    width: int | None = None
 
     def __post_init__(self) -> None:
         choose("crop", self.crop, ("resize-crop", "squash", "center"))
@@ -48,9 +50,17 @@ class Protocol:
         for name, low in (("frames", 2), ("gap", 1), ("size", 16)):
             if getattr(self, name) < low:
                 raise InputError(f"protocol {name}={getattr(self, name)} is out of range: it must be at least {low}")
+        if self.width is not None and (self.width < 16 or self.crop == "resize-crop"):
+            raise InputError(f"protocol width={self.width} with crop {self.crop!r}: it must be at least 16, and the crop center or squash")
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """H and W."""
+        return self.size, self.size if self.width is None else self.width
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return every field, JSON-ready; a square's say nothing of its width."""
+        return {name: value for name, value in asdict(self).items() if name != "width" or value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from vidistill.data import describe_prompts, open_videos, prompts_of, read_prompts
+from vidistill.data import (
+    captions_of,
+    describe_prompts,
+    list_clips,
+    open_videos,
+    prompts_of,
+    read_captions,
+    read_prompts,
+    world_captions,
+)
 from vidistill.data.world import factors, write_world
 from vidistill.errors import InputError
 
@@ -73,3 +82,45 @@ def test_what_was_read_is_told(world) -> None:
     found = describe_prompts(open_videos(world), ["a", "b"])
     assert (found["root"], found["prompts"], found["train"], found["test"], found["skipped"]) == (str(world), 2, 0, 0, [])
     assert describe_prompts(open_videos(world), ["a"], "prompts.txt")["root"] == "prompts.txt"
+
+
+def test_clips_of_a_folder_and_what_a_file_says_of_them(world, tmp_path) -> None:
+    items = list_clips(world)
+    assert [item.path for item in items] == sorted(world.rglob("*.mp4"))
+    names = [item.path.name for item in items]
+    rows = [{"video": name, "prompt": f"clip {name}"} for name in names]
+    files = {
+        "a.csv": "\n".join(["video,prompt", *(f"{name},clip {name}" for name in names)]),
+        "b.json": json.dumps([{"path": name, "cap": [f"clip {name}", "another"]} for name in names]),  # FastVideo's
+        "c.json": json.dumps({str(item.path.relative_to(world)): f"clip {item.path.name}" for item in items}),
+        "d.jsonl": "\n".join(json.dumps(row) for row in rows),
+        "e.json": json.dumps({item.path.stem: f"clip {item.path.name}" for item in items}),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        assert captions_of(items, world, read_captions(tmp_path / name), name) == [f"clip {name}" for name in names]
+    said = world_captions(items, world)
+    assert all(motion in text for motion, text in zip(("orbiting", "sliding", "spinning"), (said[0], said[4], said[8]), strict=True))
+
+
+def test_captions_that_cannot_be_read_are_one_line(world, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("video,prompt\nx.mp4,\n")
+    (tmp_path / "b.json").write_text("{}")
+    (tmp_path / "c.jsonl").write_text('{"video": "x.mp4"\n')
+    (tmp_path / "d.csv").write_text("name,words\nx.mp4,something\n")
+    for name, line in (
+        ("a.csv", "row 1 has no caption"),
+        ("b.json", "holds no captions"),
+        ("c.jsonl", "is not a file of captions"),
+        ("d.csv", r"row 1 has no caption \(prompt, caption, cap, text\)"),
+        ("e.txt", "unknown kind of caption file '.txt'"),
+        ("f.csv", "cannot read captions from"),
+    ):
+        with pytest.raises(InputError, match=line):
+            read_captions(tmp_path / name)
+    items = list_clips(world)
+    with pytest.raises(InputError, match=r"has no caption in some.csv \(11 of 12 clips have none\)"):
+        captions_of(items, world, {items[0].path.stem: "one"}, "some.csv")
+    for place, line in ((tmp_path / "none", "does not exist"), (tmp_path / "a.csv", "is not a folder"), (tmp_path, "holds no video")):
+        with pytest.raises(InputError, match=line):
+            list_clips(place)

@@ -71,6 +71,15 @@ def test_resize_crop_equals_scaling_to_160_by_120_and_cutting_the_centre():
     assert (clip.double() - wanted).abs().max() <= 1  # fixed point: half a level for each direction
 
 
+def test_center_takes_the_largest_part_of_a_rectangle():
+    frames = torch.zeros((2, 40, 100, 3), dtype=torch.uint8)
+    frames[:, :, 10:90] = 200  # the middle of the form 1 : 2
+    clip = fit(frames, Protocol(size=16, crop="center", width=32))
+    assert clip.shape == (3, 2, 16, 32)
+    assert (clip == 200).all()
+    assert fit(frames.transpose(1, 2), Protocol(size=16, crop="center", width=32)).shape == (3, 2, 16, 32)
+
+
 def test_center_takes_the_middle_square_and_squash_takes_everything():
     frames = torch.zeros((1, 40, 80, 3), dtype=torch.uint8)
     frames[:, :, 20:60] = 200  # the middle square is bright, the sides are black

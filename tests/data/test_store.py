@@ -188,6 +188,14 @@ def test_killed_at_any_point_then_resumed(items, tmp_path):
         assert path.read_bytes() == (resumed.folder / path.name).read_bytes()
 
 
+def test_large_clips_have_small_shards(items, tmp_path):
+    few = prepare(items[:10], tmp_path, shard=4)
+    assert sorted(path.name for path in few.folder.iterdir()) == ["index.json", *(f"shard-0000{i}.safetensors" for i in range(3))]
+    whole = prepare(items[:10], tmp_path)
+    assert whole.key != few.key
+    assert torch.equal(whole.batch(range(10)), few.batch(range(10)))
+
+
 def test_few_clips_are_in_flight(items, monkeypatch):
     """A slow consumer does not let decoded clips pile up."""
     started, lock = [], threading.Lock()

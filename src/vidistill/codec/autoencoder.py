@@ -78,10 +78,10 @@ class Codec:
     def __repr__(self) -> str:
         return f"Codec({self.id}: {self.kind}, {self.channels} channels, /{self.f_space} in space, /{self.f_time} in time)"
 
-    def latent_shape(self, frames: int, size: int) -> tuple[int, int, int, int]:
-        """Return ``(C, t, h, w)`` of the latent of a clip of ``frames`` frames of ``size`` x ``size`` pixels."""
-        side = math.ceil(size / self.f_space)
-        return self.channels, math.ceil((frames - 1) / self.f_time) + 1, side, side
+    def latent_shape(self, frames: int, size: int | Sequence[int]) -> tuple[int, int, int, int]:
+        """Return ``(C, t, h, w)`` of the latent of a clip of ``frames`` frames of ``size`` x ``size`` pixels, or of (height, width)."""
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.channels, math.ceil((frames - 1) / self.f_time) + 1, math.ceil(height / self.f_space), math.ceil(width / self.f_space)
 
     def encode(self, video: Tensor, *, latent: str = "mode", seeds: Sequence[int] | None = None, batch_frames: int | None = None) -> Tensor:
         """Return the latents of clips; sizes that ``f_space`` does not divide are padded by repeating the border.
@@ -122,13 +122,14 @@ class Codec:
             out[rows] = z.to(out.device)
         return out if self.temporal else out.unflatten(0, (B, t)).transpose(1, 2).contiguous()
 
-    def decode(self, z: Tensor, frames: int, *, size: int | None = None, batch_frames: int | None = None) -> Tensor:
+    def decode(self, z: Tensor, frames: int, *, size: int | Sequence[int] | None = None, batch_frames: int | None = None) -> Tensor:
         """Return the clips of latents.
 
         Args:
             z: floating point ``[B, C, t, h, w]`` as :meth:`encode` gives it.
             frames: T of the clips; a temporal codec's surplus frames are dropped.
-            size: crop to ``size`` x ``size`` pixels; only needed where ``f_space`` does not divide the size. Without it nothing is cropped.
+            size: crop to ``size`` x ``size`` pixels, or to (height, width); only needed where ``f_space`` does not divide the size. Without
+                it nothing is cropped.
             batch_frames: at most so many frames per call of the network (at least one clip of a temporal one).
 
         Returns:
@@ -142,7 +143,8 @@ class Codec:
             raise InputError(f"codec {self.id} decodes {frames} frames from latents [B, {self.channels}, {t}, h, w], got {tuple(z.shape)}")
         by_clip = self.temporal or self._whole_clips
         B, H, W = len(z), z.shape[3] * self.f_space, z.shape[4] * self.f_space
-        height, width = (H, W) if size is None else (min(size, H), min(size, W))
+        wanted = (H, W) if size is None else (size, size) if isinstance(size, int) else size
+        height, width = min(wanted[0], H), min(wanted[1], W)
         items = z if by_clip else z.transpose(1, 2).flatten(0, 1)
         out = torch.empty(B, 3, frames if by_clip else t, height, width, dtype=torch.uint8, device=z.device)
         for rows in self._chunks(len(items), frames if by_clip else 1, H * W, batch_frames):

@@ -41,6 +41,7 @@ def encode_store(
     seed: int = 0,
     cache: str | Path | None = None,
     batch_frames: int = 256,
+    shard: int | None = None,
     progress: Progress = silent,
 ) -> Latents:
     """Encode all clips, or read what an earlier call left in the cache; the same values either way (they pass through fp16).
@@ -52,6 +53,7 @@ def encode_store(
         seed: only used by ``"sample"``.
         cache: cache folder; default :func:`vidistill.files.cache_home`.
         batch_frames: at most so many frames per call of the network.
+        shard: clips in one file, and in memory at once; default ``SHARD``.
         progress: called after each shard.
 
     Returns:
@@ -65,12 +67,13 @@ def encode_store(
         raise InputError("there are no clips to encode")
     key = digest(["latents-1", codec.fingerprint, clips.key, latent, seed if latent == "sample" else None])
     folder = ensure_folder(Path(cache or cache_home()) / "latents" / key)
-    starts = range(0, len(clips), SHARD)
-    shards = {start: _read(folder / f"{start:07d}.safetensors", min(SHARD, len(clips) - start)) for start in starts}
+    shard = shard or SHARD
+    starts = range(0, len(clips), shard)
+    shards = {start: _read(folder / f"{start:07d}.safetensors", min(shard, len(clips) - start)) for start in starts}
     done = sum(part is not None for part in shards.values())
     progress("encode", done, len(shards))
     if done < len(shards):
-        for start, video in clips.batches(SHARD):
+        for start, video in clips.batches(shard):
             if shards[start] is not None:
                 continue
             seeds = [stream_seed(seed, "latent", start + row) for row in range(len(video))]

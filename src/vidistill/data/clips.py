@@ -281,7 +281,7 @@ def is_random(protocol: Protocol, policy: str) -> bool:
 
 
 def fit(frames: torch.Tensor, protocol: Protocol) -> torch.Tensor:
-    """Return frames scaled and cropped to S x S in fixed-point uint8 arithmetic (no float copy; the same result on every machine).
+    """Return frames scaled and cropped to S x S, or H x W, in fixed-point uint8 arithmetic (no float copy; the same on every machine).
 
     Args:
         frames: uint8 ``[T, H, W, 3]``, as decoded.
@@ -291,7 +291,7 @@ def fit(frames: torch.Tensor, protocol: Protocol) -> torch.Tensor:
     Returns:
         uint8 ``[3, T, S, S]``.
     """
-    S = protocol.size
+    S, (H, W) = protocol.size, protocol.height_width
     video = frames.permute(0, 3, 1, 2)  # channels last in memory: what the fast uint8 path wants
     if protocol.crop == "resize-crop":
         height, width = round(S * 15 / 14), round(S * 10 / 7)
@@ -299,10 +299,11 @@ def fit(frames: torch.Tensor, protocol: Protocol) -> torch.Tensor:
         video = F.interpolate(video, (height, width), mode="bilinear")[:, :, top : top + S, left : left + S]
     else:
         if protocol.crop == "center":
-            side = min(video.shape[2:])
-            top, left = (video.shape[2] - side) // 2, (video.shape[3] - side) // 2
-            video = video[:, :, top : top + side, left : left + side]
-        video = F.interpolate(video, (S, S), mode="bilinear", antialias=True)
+            whole_height, whole_width = video.shape[2:]
+            height, width = min(whole_height, max(1, whole_width * H // W)), min(whole_width, max(1, whole_height * W // H))
+            top, left = (whole_height - height) // 2, (whole_width - width) // 2
+            video = video[:, :, top : top + height, left : left + width]
+        video = F.interpolate(video, (H, W), mode="bilinear", antialias=True)
     return video.permute(1, 0, 2, 3).contiguous()
 
 

@@ -102,6 +102,21 @@ def open_videos(root: str | Path, layout: str = "ucf101", split: int = 1, subset
     return _checked(root, layout, split, listing)
 
 
+def list_clips(root: str | Path) -> tuple[Item, ...]:
+    """List every video of a folder and its subfolders, unlabelled (label 0), in the order of their paths. No video is opened.
+
+    Raises:
+        InputError: there is no such folder, or no video in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"data folder {root} {'is not a folder' if root.exists() else 'does not exist'}; give one that holds the clips")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise InputError(f"{root} holds no video: files that end in {', '.join(SUFFIXES)} are read")
+    return tuple(Item(path, path.relative_to(root).with_suffix("").as_posix(), 0) for path in files)
+
+
 def group_of(stem: str) -> str:
     """Return the source video that a clip's name tells of, or "".
 

@@ -68,8 +68,8 @@ class ClipStore:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape of one clip, ``(3, T, S, S)``."""
-        return 3, self.protocol.frames, self.protocol.size, self.protocol.size
+        """The shape of one clip, ``(3, T, H, W)``."""
+        return 3, self.protocol.frames, *self.protocol.height_width
 
     def batch(self, index: torch.Tensor | Sequence[int]) -> torch.Tensor:
         """Return the clips at ``index`` (int64 ``[b]``, any order, repeats allowed) as uint8 ``[b, 3, T, S, S]``."""
@@ -117,6 +117,7 @@ def prepare_clips(
     backend: str = "auto",
     cache: str | Path | None = None,
     workers: int | None = None,
+    shard: int = SHARD,
     progress: Progress = silent,
 ) -> ClipStore:
     """Decode one clip of every video into the cache, or find it there.
@@ -128,6 +129,7 @@ def prepare_clips(
         backend: ``"auto"``, ``"decord"`` or ``"pyav"``.
         cache: the cache's folder; default :func:`vidistill.files.cache_home`.
         workers: decoding threads; default: one per core.
+        shard: videos per file, and as many are decoded ahead: what memory holds at once. Less than the usual for large clips.
 
     Returns:
         The store; bad videos are left out of it and listed in ``skipped``.
@@ -141,17 +143,18 @@ def prepare_clips(
     if not is_random(protocol, policy):
         seed = 0  # nothing is drawn: runs with different seeds share these clips
     recipe = {"protocol": protocol.as_dict(), "policy": policy, "seed": seed, "backend": backend}
+    recipe |= {} if shard == SHARD else {"shard": shard}
     key = digest(
         {"videos": [(item.name, item.label, item.group, *_stamp(item.path)) for item in items], "classes": list(classes), **recipe}
     )
     folder = ensure_folder(Path(cache or cache_home()) / "clips" / key)
 
-    parts = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
+    parts = [items[start : start + shard] for start in range(0, len(items), shard)]
     bad = {number: why for number in range(len(parts)) if (why := _finished(folder, number)) is not None}
     todo = [number for number in range(len(parts)) if number not in bad]
     done = sum(len(parts[number]) for number in bad)
     queue = [item for number in todo for item in parts[number]]
-    with closing(decode_clips(queue, protocol, policy, seed=seed, backend=backend, workers=workers)) as clips:
+    with closing(decode_clips(queue, protocol, policy, seed=seed, backend=backend, workers=workers, ahead=min(shard, AHEAD))) as clips:
         for number in todo:
             good, why = [], {}
             for row in range(len(parts[number])):
@@ -162,11 +165,11 @@ def prepare_clips(
                     good.append(clip)
                 done += 1
                 progress("decode clips", done, len(items))
-            video = torch.stack(good) if good else torch.empty((0, 3, protocol.frames, protocol.size, protocol.size), dtype=torch.uint8)
+            video = torch.stack(good) if good else torch.empty((0, 3, protocol.frames, *protocol.height_width), dtype=torch.uint8)
             save_tensors(_shard(folder, number), {"video": video}, {"bad": json.dumps(why)})
             bad[number] = why
 
-    reasons = {number * SHARD + row: reason for number in sorted(bad) for row, reason in sorted(bad[number].items())}
+    reasons = {number * shard + row: reason for number in sorted(bad) for row, reason in sorted(bad[number].items())}
     skipped = [{"name": items[i].name, "reason": reason} for i, reason in reasons.items()]
     kept = [item for i, item in enumerate(items) if i not in reasons]
     _check_classes(items, kept, classes, reasons)
@@ -178,12 +181,19 @@ def prepare_clips(
 
 
 def decode_clips(
-    items: Sequence[Item], protocol: Protocol, policy: str, *, seed: int = 0, backend: str = "decord", workers: int | None = None
+    items: Sequence[Item],
+    protocol: Protocol,
+    policy: str,
+    *,
+    seed: int = 0,
+    backend: str = "decord",
+    workers: int | None = None,
+    ahead: int = AHEAD,
 ) -> Generator[torch.Tensor | BadClip, None, None]:
     """Yield the clip of each video, uint8 ``[3, T, S, S]``, or why it has none, in order.
 
     Decoding and resizing release the interpreter's lock, so threads share the cores without copying between processes. Arguments as in
-    :func:`prepare_clips`.
+    :func:`prepare_clips`; ``ahead``: clips decoded before the first one is asked for.
     """
 
     def read(item: Item) -> torch.Tensor | BadClip:
@@ -197,7 +207,7 @@ def decode_clips(
         try:
             for item in items:
                 flying.append(pool.submit(read, item))
-                if len(flying) == AHEAD:
+                if len(flying) >= ahead:
                     yield flying.popleft().result()
             while flying:
                 yield flying.popleft().result()

@@ -173,7 +173,7 @@ def kd_loss(x0_hat: Tensor, x0: Tensor) -> Tensor:
 
 
 def normalised(gap: Tensor, gen: Tensor, real: Tensor) -> Tensor:
-    """Return ``gap / (mean|g - r| + 1e-6)``, the mean per sample, in float32: the step length no longer depends on t (DMD Eq. 8)."""
+    """Return ``gap / (mean|g - r| + 1e-6)``, the mean per sample, in float32: the gap in units of the way to the prediction (DMD Eq. 8)."""
     gap, distance = full(gap), (full(gen) - full(real)).abs()
     return gap / (distance.flatten(1).mean(1) + 1e-6).view(-1, *[1] * (gap.ndim - 1))
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from vidistill.distill import losses
 from vidistill.distill.losses import Denoise, full
+from vidistill.distill.parallel import Ranks
 from vidistill.distill.recipe import Recipe
 from vidistill.errors import InputError
 from vidistill.rng import stream
@@ -62,7 +63,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device; conditions may be tensors, or sequences and mappings of tensors."""
-        move = lambda x: x.to(device) if isinstance(x, Tensor) else x  # noqa: E731
+        return self._each(lambda x: x.to(device))
+
+    def share(self, ranks: Ranks) -> Batch:
+        """Return the rows of a process."""
+        return self if ranks.world == 1 else self._each(lambda x: x[ranks.rows(len(x))])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        move = lambda x: change(x) if isinstance(x, Tensor) else x  # noqa: E731
         c = {k: move(v) for k, v in self.c.items()} if isinstance(self.c, dict) else move(self.c)
         c = type(c)(move(v) for v in c) if isinstance(c, (list, tuple)) else c
         return Batch(move(self.x0), c, move(self.path), move(self.other))
@@ -107,6 +115,7 @@ class Turn:
         iteration: from 1 on.
         student, critic: who learns (see :func:`vidistill.distill.recipe.turns`).
         device: where to compute.
+        ranks: this process among those of the run. What is drawn by row is drawn for the whole batch; each keeps its rows.
     """
 
     recipe: Recipe
@@ -117,6 +126,7 @@ class Turn:
     student: bool = True
     critic: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: Ranks = Ranks()  # noqa: RUF009, frozen
 
     def draw(self, *name: str | int) -> torch.Generator:
         """Return the generator of this name in this iteration."""
@@ -124,15 +134,22 @@ class Turn:
 
     def batch(self, *name: str | int) -> Batch:
         """Return a fresh batch."""
-        return self.data(self.draw("data", *name)).to(self.device)
+        return self.data(self.draw("data", *name)).share(self.ranks).to(self.device)
 
     def noise(self, like: Tensor, *name: str | int) -> Tensor:
         """Return standard normal noise in the shape of ``like``, float32, drawn on the CPU."""
-        return torch.randn(like.shape, generator=self.draw("noise", *name)).to(self.device)
+        whole = torch.randn((len(like) * self.ranks.world, *like.shape[1:]), generator=self.draw("noise", *name))
+        return whole[self.ranks.rows(len(whole))].to(self.device)
 
     def uniform(self, count: int, *name: str | int) -> Tensor:
         """Return float32 ``[count]`` in [0, 1)."""
-        return torch.rand(count, generator=self.draw("uniform", *name)).to(self.device)
+        whole = torch.rand(count * self.ranks.world, generator=self.draw("uniform", *name))
+        return whole[self.ranks.rows(len(whole))].to(self.device)
+
+    def steps(self, count: int, *name: str | int) -> Tensor:
+        """Return a step of the student for each row, int64 ``[count]`` on the CPU, uniform."""
+        whole = torch.randint(len(self.recipe.times) - 1, (count * self.ranks.world,), generator=self.draw("step", *name))
+        return whole[self.ranks.rows(len(whole))]
 
     def score_times(self, count: int, *name: str | int) -> Tensor:
         """Return ``sh_s(u)``, u uniform in [score_low, score_high], float32 ``[count]``."""
@@ -251,7 +268,7 @@ def student_input(turn: Turn, batch: Batch, who: str) -> tuple[Tensor, Tensor | 
     """
     times, real = turn.recipe.times, turn.real(batch)
     if turn.recipe.student_input == "data_latent":
-        k = torch.randint(len(times) - 1, (len(real),), generator=turn.draw("step", who))
+        k = turn.steps(len(real), who)
         t = torch.tensor(times, dtype=torch.float32)[k].to(turn.device)
         return losses.noised(real, turn.noise(real, "input", who), t), t
     steps = int(torch.randint(len(times) - 1, (), generator=turn.draw("step", who)))
@@ -283,7 +300,7 @@ def kd(turn: Turn) -> Moves:
     """Knowledge distillation: the clean end of a stored path from one of its points; one point a sample, uniform."""
     batch = turn.batch("student")
     path, times = turn.path(batch), torch.tensor(turn.recipe.times)
-    k = torch.randint(len(times) - 1, (len(path),), generator=turn.draw("step", "student"))
+    k = turn.steps(len(path), "student")
     x, t = path[torch.arange(len(path)), k], times[k].to(turn.device)
     yield "student", "kd", losses.kd_loss(x0_hat(turn.nets.student, x, t, batch.c), path[:, -1])
 
@@ -292,7 +309,7 @@ def trajectory(turn: Turn) -> Moves:
     """AccVideo's Eq. 6 as an expectation: one key interval a sample, uniform; no adversary."""
     batch = turn.batch("student")
     path, times = turn.path(batch), torch.tensor(turn.recipe.times)
-    k, rows = torch.randint(len(times) - 1, (len(path),), generator=turn.draw("step", "student")), torch.arange(len(path))
+    k, rows = turn.steps(len(path), "student"), torch.arange(len(path))
     begin, end, t, after = path[rows, k], path[rows, k + 1], times[k].to(turn.device), times[k + 1].to(turn.device)
     yield "student", "trajectory", losses.trajectory_loss(velocity(turn.nets.student, begin, t, batch.c), begin, end, t, after)
 

@@ -62,6 +62,19 @@ class FlowNet(nn.Module):
         return found[0].transpose(1, 2).unflatten(2, cells)
 
 
+def halved(transformer: Any) -> Any:
+    """Return a transformer in bf16, but for what diffusers itself keeps in float32 (norms, time embedding, modulation); in place."""
+    for name, w in transformer.named_parameters():
+        if not kept_whole(transformer, name):
+            w.data = w.data.bfloat16()
+    return transformer
+
+
+def kept_whole(transformer: Any, name: str) -> bool:
+    """Return whether diffusers keeps a weight of this name in float32."""
+    return any(part in name.split(".") for part in getattr(transformer, "_keep_in_fp32_modules", None) or ())
+
+
 class FrameHead(nn.Module):
     """A 2-D CNN per latent frame: norm, two convolutions (the second halves the size), mean over cells, one logit a frame."""
 

@@ -7,8 +7,9 @@ All randomness comes from ``stream(seed, "distill", name, iteration)`` and the s
 as it is, so a resumed run equals the uninterrupted one bit for bit on a CPU. A loss or gradient that is not finite ends the run before the
 step is taken: the networks keep their last good weights.
 
-Models that do not fit one GPU: ``prepare`` wraps each network before the optimisers are made (``accelerator.prepare_model``, a
-``fully_shard``), ``backward`` runs the gradient (``accelerator.backward``); nothing else in the loop knows of them.
+Models that do not fit one GPU: ``prepare`` is given each network before the optimisers are made (:func:`vidistill.distill.parallel.shard`,
+``accelerator.prepare_model``), ``backward`` runs the gradient (``accelerator.backward``), ``ranks`` says which process of several this is.
+A state holds whole tensors by name, gathered and written by the first process: sharded runs resume like any other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from vidistill.distill.methods import METHODS, Data, Nets, Turn
+from vidistill.distill.parallel import Ranks, fill, gathered, is_sharded, refuse_flat
 from vidistill.distill.recipe import Recipe, turns
 from vidistill.errors import Cancelled, InputError, choose
 from vidistill.files import ensure_folder, load_json, load_tensors, save_json, save_tensors
@@ -74,10 +76,10 @@ class Trainer:
         seed: names the streams.
         device: where to.
         about: what else a resumed run must have in common (the teacher's fingerprint, the data's digest), JSON-ready.
-        prepare, backward: see above.
+        prepare, backward, ranks: see above. With sharded weights everything that looks at the state is called in all processes.
 
     Raises:
-        InputError: unknown method, or a network that it needs is missing.
+        InputError: unknown method, a network that it needs is missing, or it is sharded by FSDP 1.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Trainer:
         about: dict[str, Any] | None = None,
         prepare: Callable[[nn.Module], nn.Module] = lambda net: net,
         backward: Callable[[Tensor], object] = Tensor.backward,
+        ranks: Ranks = Ranks(),  # noqa: B008, frozen
     ) -> None:
         method = METHODS[choose("method", recipe.method, METHODS)]
         if nets.teacher is None and recipe.method != "flow":
@@ -102,13 +105,14 @@ class Trainer:
         if method.heads(recipe) and nets.heads is None:
             raise InputError(f"method {recipe.method!r} needs discriminator heads (Nets.heads), or its weight (gan, adversarial) at 0")
         self.recipe, self.nets, self.data, self.seed, self.method = recipe, nets, data, seed, method
-        self.device, self.backward, self.about = torch.device(device), backward, about or {}
+        self.device, self.backward, self.about, self.ranks = torch.device(device), backward, about or {}, ranks
         if isinstance(nets.teacher, nn.Module):
-            nets.teacher.to(self.device).eval().requires_grad_(False)
+            nets.teacher = prepare(nets.teacher.to(self.device).eval().requires_grad_(False))
         learning = nets.learning() if method.critic or method.heads(recipe) else {"student": nets.student}
         self.learning = {who: prepare(net.to(self.device).train()) for who, net in learning.items()}
         for who, net in self.learning.items():
             setattr(nets, who, net)
+        refuse_flat(self.learning.values())
         rates = {"student": recipe.lr, "critic": recipe.critic_lr, "heads": recipe.heads_lr}
         self.optimisers = {who: _adamw(who, net, rates[who], recipe) for who, net in self.learning.items()}
         self.average = {name: w.detach().clone() for name, w in _learning(nets.student).items()} if recipe.ema else {}
@@ -120,7 +124,12 @@ class Trainer:
         return self.recipe.updates * (self.recipe.student_update_freq if self.method.critic else 1)
 
     def student(self) -> nn.Module:
-        """Return the student to sample with, without gradient: with averaged weights where there is an average, else a plain copy."""
+        """Return the student to sample with, without gradient: with averaged weights where there is an average, else a plain copy.
+
+        Of several processes it is the student that learns, which may be sharded; :meth:`weights` has the average, whole.
+        """
+        if self.ranks.world > 1 or any(is_sharded(w) for w in self.nets.student.parameters()):
+            return self.nets.student
         net = copy.deepcopy(self.nets.student).eval().requires_grad_(False)
         if self.average:
             own = dict(net.named_parameters())
@@ -128,6 +137,10 @@ class Trainer:
                 for name, tensor in self.average.items():
                     own[name].copy_(tensor)
         return net
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights of :meth:`student` by name, whole."""
+        return {name: gathered(self.average.get(name, w)) for name, w in self.nets.student.state_dict().items()}
 
     # ------------------------------------------------------------------------------------------------------------------------- the loop
 
@@ -140,7 +153,7 @@ class Trainer:
         while self.iteration < self.iterations:
             begin, r = time.perf_counter(), self.recipe
             student, critic = turns(self.iteration + 1, r.student_update_freq, r.counting) if self.method.critic else (True, True)
-            turn = Turn(r, self.nets, self.data, self.seed, self.iteration + 1, student, critic, self.device)
+            turn = Turn(r, self.nets, self.data, self.seed, self.iteration + 1, student, critic, self.device, self.ranks)
             losses: dict[str, list[float]] = {}
             norms: dict[str, float] = {}
             moves = self.method.moves(turn)
@@ -164,15 +177,18 @@ class Trainer:
     def _step(self, who: str, name: str, loss: Tensor) -> tuple[float, float]:
         """Step a network on a loss; return loss and gradient norm."""
         where = f"at iteration {self.iteration + 1} (student update {self.updates + (who == 'student')})"
-        value = float(loss.detach())
+        value = self.ranks.mean(float(loss.detach()))
         if not math.isfinite(value):
             raise NotFinite(f"the {name} loss is not finite {where}: lower {who}'s learning rate, or clip below {self.recipe.clip:g}")
         optimiser = self.optimisers[who]
-        for net in self.learning.values():  # a loss may run through other networks: what it leaves there counts for nothing
-            net.zero_grad(set_to_none=True)
+        # A loss may run through other networks: what it leaves there counts for nothing. Asked of the optimisers: after a forward pass
+        # without gradient the parameters of a sharded network are not its shards.
+        for other in self.optimisers.values():
+            other.zero_grad(set_to_none=True)
         self.backward(loss)
         weights = optimiser.param_groups[0]["params"]
-        norm = float(nn.utils.clip_grad_norm_(weights, self.recipe.clip or math.inf))
+        self.ranks.average(weights)
+        norm = float(gathered(nn.utils.clip_grad_norm_(weights, self.recipe.clip or math.inf)))
         if not math.isfinite(norm):
             raise NotFinite(f"the gradient of the {name} loss is not finite {where}: lower {who}'s learning rate")
         optimiser.param_groups[0]["lr"] = optimiser.defaults["lr"] * self._rate()
@@ -221,10 +237,16 @@ class Trainer:
                 if watch is not None and (self.updates // every > seen or self.iteration == self.iterations):
                     seen = self.updates // every
                     self.log[-1] = Update(**{**vars(update), "seen": dict(watch(self))})
-                if folder is not None and time.monotonic() - saved > 60 * checkpoint_minutes:
+                if folder is not None and self.ranks.any(time.monotonic() - saved > 60 * checkpoint_minutes):
                     self.save(folder)
                     saved = time.monotonic()
-                progress(self.recipe.method, self.iteration, self.iterations)
+                stop: Cancelled | None = None
+                try:
+                    progress(self.recipe.method, self.iteration, self.iterations)
+                except Cancelled as asked:
+                    stop = asked
+                if self.ranks.any(stop is not None):  # all processes stop after the same iteration
+                    raise stop or Cancelled
         except Cancelled:
             if folder is not None:
                 self.save(folder)
@@ -263,9 +285,11 @@ class Trainer:
         Raises:
             InputError: a weight is not finite (the older state stays), or the folder cannot be written.
         """
-        tensors = self.tensors()
+        tensors = {name: gathered(tensor) for name, tensor in self.tensors().items()}
         if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
             raise InputError(f"{bad[0]} is not finite after iteration {self.iteration}: not saved, an older state stays as it is")
+        if self.ranks.rank:
+            return
         record = {**self.facts(), "iteration": self.iteration, "updates": self.updates}
         save_json(Path(folder) / "log.json", [asdict(update) for update in self.log])
         save_tensors(Path(folder) / "state.safetensors", tensors, {"record": json.dumps(record)})
@@ -287,17 +311,17 @@ class Trainer:
             raise InputError(f"{path} is the state of another run ({', '.join(names)} differ): use another folder, or what it began with")
         if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in tensors.items()}:
             raise InputError(f"{path} is the state of other networks than these: use another folder")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(tensors[name])
+        for name, tensor in own.items():
+            fill(tensor, tensors[name])
         self.iteration, self.updates = record["iteration"], record["updates"]
         log = load_json(Path(folder) / "log.json")
         self.log = [Update(**line) for line in log if line["iteration"] <= self.iteration]
 
     def write_student(self, path: str | Path) -> None:
         """Write the weights of :meth:`student` with the recipe that made them."""
-        record = {**self.facts(), "iteration": self.iteration, "updates": self.updates}
-        save_tensors(path, self.student().state_dict(), {"record": json.dumps(record)})
+        record, weights = {**self.facts(), "iteration": self.iteration, "updates": self.updates}, self.weights()
+        if not self.ranks.rank:
+            save_tensors(path, weights, {"record": json.dumps(record)})
 
 
 def _adamw(who: str, net: nn.Module, lr: float, recipe: Recipe) -> torch.optim.AdamW:

@@ -43,7 +43,7 @@ class Denoiser(ABC):
         fingerprint: digest of everything that was loaded.
         parts: the networks by name.
         codec: latents <-> video.
-        frames, size: of the clips it was trained on.
+        frames, size: of the clips it was trained on; the size of a rectangle is (height, width).
         steps, guidance: its defaults.
         times: of a few-step student, from noise on and without the final 0; empty for a model of any number of steps.
         renoise: whether all noise is put back anew after each step when nothing else is asked for.

@@ -40,7 +40,7 @@ FILES = ["model_index.json", "sampling.json", "*/*.json", "*/*.safetensors", "*/
 
 
 def load_denoiser(
-    name: str | Path, *, device: str | torch.device = "cpu", dtype: str = "auto", memory: Sequence[str] = (), **sampling: float | None
+    name: str | Path, *, device: str | torch.device = "cpu", dtype: str = "auto", memory: Sequence[str] = (), **sampling: Any
 ) -> Denoiser:
     """Load a pipeline; only safetensors and JSON weights are read, and every weight must be there.
 
@@ -51,7 +51,7 @@ def load_denoiser(
             or its hub id.
         device, dtype: of the networks; ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``, bf16 on a GPU and else fp32.
         memory: some of ``MEMORY``.
-        sampling: ``steps``, ``guidance``, ``frames``, ``size`` instead of the folder's own; None leaves them.
+        sampling: ``steps``, ``guidance``, ``frames``, ``size`` (one side, or height and width) instead of the folder's own, where not None.
 
     A folder's own are those of its ``sampling.json``; a few-step student's says also ``times`` (they fall from 1, the final 0 is left out)
     and ``renoise`` (``"ode"`` or ``"sde"``), and its steps are as many as its times.
@@ -68,17 +68,9 @@ def load_denoiser(
     torch_dtype = DTYPES[choose("dtype", dtype, DTYPES)]
     for way in memory:
         choose("memory option", way, MEMORY)
-    folder = shipped.locate(name)
-    if not folder.is_dir() and is_hub_id(str(name)):
-        folder = snapshot(str(name), FILES, "model_index.json", "model", "a folder written by save_pretrained, or a model of the zoo")
-    if not folder.is_dir():
-        raise InputError(f"no model {str(name)!r}: neither a folder, nor a hub id, nor in the zoo ({nearest(str(name), shipped.NAMES)})")
-    index = load_json(folder / "model_index.json")
-    kind = index.get("_class_name") if isinstance(index, dict) else None
-    if kind not in FAMILIES:
-        raise InputError(f"{name} holds a {kind}, which cannot be sampled here: {nearest(str(kind), FAMILIES)}")
-    if index.get("transformer_2", [None])[0]:
-        raise InputError(f"{name} has two transformers for two ranges of noise (Wan 2.2), which cannot be sampled here; pass a Wan 2.1")
+    folder = find(name)
+    index = index_of(name, folder)
+    kind = index["_class_name"]
     family = FAMILIES[kind]
     parts, loaded = {}, {}
     for part in ("text_encoder", family.network, "tokenizer", "scheduler"):
@@ -111,6 +103,40 @@ def load_denoiser(
         fingerprint=digest([fingerprint(folder), few]) if few else fingerprint(folder),
         device=device,
     )
+
+
+def find(name: str | Path, files: Sequence[str] = FILES, needs: str = "diffusion_pytorch_model*.safetensors") -> Path:
+    """Return the folder of a pipeline: a model of the zoo, a folder, or what is fetched of a hub id.
+
+    Args:
+        name: see :func:`load_denoiser`.
+        files: patterns of what is fetched.
+        needs: pattern of a file without which what is in the download cache is not enough.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = shipped.locate(name)
+    if not folder.is_dir() and is_hub_id(str(name)):
+        folder = snapshot(str(name), files, needs, "model", "a folder written by save_pretrained, or a model of the zoo")
+    if not folder.is_dir():
+        raise InputError(f"no model {str(name)!r}: neither a folder, nor a hub id, nor in the zoo ({nearest(str(name), shipped.NAMES)})")
+    return folder
+
+
+def index_of(name: str | Path, folder: Path) -> dict[str, Any]:
+    """Return a pipeline's ``model_index.json``.
+
+    Raises:
+        InputError: it is none of ``FAMILIES``, or of two networks.
+    """
+    index = load_json(folder / "model_index.json")
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if kind not in FAMILIES:
+        raise InputError(f"{name} holds a {kind}, which cannot be sampled here: {nearest(str(kind), FAMILIES)}")
+    if index.get("transformer_2", [None])[0]:
+        raise InputError(f"{name} has two transformers for two ranges of noise (Wan 2.2), which cannot be sampled here; pass a Wan 2.1")
+    return index
 
 
 def fingerprint(folder: Path) -> str:
