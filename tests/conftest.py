@@ -103,6 +103,20 @@ def tiny_dit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_students(tiny_dit: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Copies of the Wan-family folder that have four times of their own: one sampled with noise put back anew, one by Euler's steps."""
+    import shutil
+
+    found = {}
+    for name, rule in (("anew", "sde"), ("euler", "ode")):
+        found[name] = tmp_path_factory.mktemp("students") / name
+        shutil.copytree(tiny_dit, found[name], symlinks=True)
+        own = SAMPLING | {"guidance": 1.0, "times": [1.0, 0.9, 0.7, 0.4], "renoise": rule}
+        (found[name] / "sampling.json").write_text(json.dumps(own))
+    return found
+
+
+@pytest.fixture(scope="session")
 def tiny_unet_leading(tiny_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ModelScope-family folder with the published checkpoint's schedule: DDIM, leading spacing."""
     import shutil

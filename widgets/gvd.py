@@ -11,10 +11,10 @@ from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, L
 from vidistill.lab.previews import Preview
 from vidistill.widgets import style
 from vidistill.widgets.knob_panel import KnobPanel
-from vidistill.widgets.player import Player, data_uri, png
+from vidistill.widgets.player import Player, png
 from vidistill.widgets.pull import decay_figure, distance_figure, force_figure, rates_figure
 from vidistill.widgets.run_bar import RunBar
-from vidistill.widgets.strip import Strip, film_strip, strip_html, uri
+from vidistill.widgets.strip import Strip, film_strip, frames_html, strip_html, strip_words, uri
 
 PULLED = ("weight", "decay", "t_high", "t_low")
 USES = {name: lambda k: k["strength"] > 0 for name in PULLED}
@@ -43,7 +43,7 @@ def numbers_html(look: Look) -> str:
     rows = "".join(
         f'<tr><th scope="row" style="{CELL};font-weight:600">{what}'
         f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{how}</div></th>'
-        + "".join(f'<td style="{CELL}">{_number(look.numbers[key].get(name))}</td>' for name in columns)
+        + "".join(f'<td style="{CELL}">{style.number(look.numbers[key].get(name))}</td>' for name in columns)
         + "</tr>"
         for key, (what, how) in MEASURES.items()
     )
@@ -75,17 +75,6 @@ def centres_html(look: Look) -> str:
         f'<div style="display:flex;flex-wrap:wrap;gap:4px">{"".join(pictures)}</div>'
         f'<div style="margin-top:6px">{html.escape(look.centres[0].upper() + look.centres[1:])}.</div>'
     )
-
-
-def frames_html(look: Look) -> str:
-    """Return frames of the three clips, one row a clip."""
-    source = data_uri("image/png", png(film_strip(look.clips)))
-    return f'<img src="{source}" alt="{html.escape(strip_words(look))}" style="width:100%;display:block">'
-
-
-def strip_words(look: Look) -> str:
-    """Say what the film strip shows."""
-    return f"frames of three clips, one row each: {', '.join(look.clips)}"
 
 
 def alt_text(look: Look) -> str:
@@ -123,7 +112,7 @@ def static_views(look: Look) -> list[Any]:
         HTML(made_html(look)),
         HTML(numbers_html(look)),
         HTML(alarms_html(look)),
-        Image(data=png(film_strip(look.clips)), alt=strip_words(look)),
+        Image(data=png(film_strip(look.clips)), alt=strip_words(look.clips)),
         HTML(strip_html(look.formed)),
         HTML(centres_html(look)),
         *(style.Static(figure) for figure in figures(look)),
@@ -132,10 +121,6 @@ def static_views(look: Look) -> list[Any]:
 
 def _count(clips: int) -> str:
     return f"{clips} clip{'' if clips == 1 else 's'}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 class GvdBench(pn.viewable.Viewer):
@@ -179,7 +164,7 @@ class GvdBench(pn.viewable.Viewer):
         """Show everything that a setting gives."""
         self.player.load(look.clips, alt_text(look))
         self._made.object, self._numbers.object, self._alarms.object = made_html(look), numbers_html(look), alarms_html(look)
-        self._frames.object, self._centres.object = frames_html(look), centres_html(look)
+        self._frames.object, self._centres.object = frames_html(look.clips), centres_html(look)
         for plot, figure in zip(self._plots, figures(look), strict=True):
             plot.object = figure
         count = len(look.sizes)

@@ -108,3 +108,15 @@ def film_strip(clips: Mapping[str, Tensor], most: int = 8) -> Image:
             )
             sheet.paste(picture, (MARGIN * SCALE + x * cell_w, top + y * cell_h))
     return sheet
+
+
+def frames_html(clips: Mapping[str, Tensor]) -> str:
+    """Return :func:`film_strip` as a picture that is as wide as its card."""
+    source = data_uri("image/png", png(film_strip(clips)))
+    return f'<img src="{source}" alt="{html.escape(strip_words(clips))}" style="width:100%;display:block">'
+
+
+def strip_words(clips: Iterable[str]) -> str:
+    """Say what a film strip of these clips shows."""
+    names = list(clips)
+    return f"frames of {len(names)} clips, one row each: {', '.join(names)}"

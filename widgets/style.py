@@ -175,6 +175,11 @@ class Static:
         return {"application/vnd.plotly.v1+json": self._figure, "text/plain": self._figure["layout"]["meta"]["words"]}
 
 
+def number(value: float | None, form: str = ".2f") -> str:
+    """Return a number, or a dash where there is none."""
+    return "–" if value is None else f"{value:{form}}"
+
+
 def size(count: float) -> str:
     """Return a byte count in binary units, e.g. ``12.3 KiB``: what the papers call MB is MiB."""
     for unit in ("B", "KiB", "MiB"):

@@ -14,10 +14,10 @@ from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, MORE, SELF, SU
 from vidistill.widgets import style
 from vidistill.widgets.gvd import CELL, STEPS
 from vidistill.widgets.knob_panel import KnobPanel
-from vidistill.widgets.player import Player, data_uri, png
+from vidistill.widgets.player import Player, png
 from vidistill.widgets.run_bar import RunBar
 from vidistill.widgets.steer import forces_figure, mask_figure, paths_figure, plane_figure, scales_figure
-from vidistill.widgets.strip import Strip, film_strip, strip_html
+from vidistill.widgets.strip import Strip, film_strip, frames_html, strip_html, strip_words
 from vidistill.widgets.zoo import readings_html
 
 ITSELF = "the base itself"
@@ -69,14 +69,14 @@ def tiles_html(look: Look) -> str:
     """Return six tiles of the guided clip, each above the same number of the others."""
 
     def under(name: str, form: str) -> str:
-        return ", ".join(f"{clip.split()[0]} {_number(value, form)}" for clip, value in look.numbers[name].items() if clip != GUIDED)
+        return ", ".join(f"{clip.split()[0]} {style.number(value, form)}" for clip, value in look.numbers[name].items() if clip != GUIDED)
 
     others = {clip.split()[0]: take for clip, take in look.takes.items() if clip != GUIDED}
     last = look.takes[GUIDED]
     tiles = (
-        ("drift", _number(look.numbers["drift_any"][GUIDED], ".0%"), "drift", under("drift_any", ".0%")),
-        ("motion", _number(look.numbers["motion"][GUIDED], ".2f"), "motion", under("motion", ".2f")),
-        ("consistency", _number(look.numbers[SUBJECT][GUIDED], ".3f"), "subject consistency", under(SUBJECT, ".3f")),
+        ("drift", style.number(look.numbers["drift_any"][GUIDED], ".0%"), "drift", under("drift_any", ".0%")),
+        ("motion", style.number(look.numbers["motion"][GUIDED], ".2f"), "motion", under("motion", ".2f")),
+        ("consistency", style.number(look.numbers[SUBJECT][GUIDED], ".3f"), "subject consistency", under(SUBJECT, ".3f")),
         (
             "right",
             "{} of {}".format(*last.score),
@@ -97,7 +97,7 @@ def numbers_html(look: Look) -> str:
     rows = "".join(
         f'<tr><th scope="row" style="{CELL};font-weight:600">{what}'
         + (f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{how}</div></th>' if how else "</th>")
-        + "".join(f'<td style="{CELL}">{_number(look.numbers[key][name], form)}</td>' for name in look.takes)
+        + "".join(f'<td style="{CELL}">{style.number(look.numbers[key][name], form)}</td>' for name in look.takes)
         + "</tr>"
         for key, (what, how, form) in MEASURES.items()
     )
@@ -115,22 +115,11 @@ def alarms_html(look: Look) -> str:
     return style.alarms(look.alarms, "the object still moves, drifts hardly more than the base's, and no word is lost")
 
 
-def frames_html(look: Look) -> str:
-    """Return frames of the clips, one row a clip."""
-    source = data_uri("image/png", png(film_strip(look.clips)))
-    return f'<img src="{source}" alt="{html.escape(strip_words(look))}" style="width:100%;display:block">'
-
-
-def strip_words(look: Look) -> str:
-    """Say what the film strip shows."""
-    return f"frames of {len(look.takes)} clips, one row each: {', '.join(look.clips)}"
-
-
 def alt_text(look: Look) -> str:
     """Say in words what the player shows."""
     said = ", ".join(
         f"{name} ({look.takes[clip].score[0]} of {look.takes[clip].score[1]} words right, drift "
-        f"{_number(look.numbers['drift_any'][clip], '.0%')})"
+        f"{style.number(look.numbers['drift_any'][clip], '.0%')})"
         for clip, name in captions(look).items()
     )
     return f'The prompt "{look.prompt}", playing in step from the same noise: {said}'
@@ -169,14 +158,10 @@ def static_views(look: Look) -> list[Any]:
         HTML(alarms_html(look)),
         HTML(numbers_html(look)),
         HTML(seen_html(look)),
-        Image(data=png(film_strip(look.clips)), alt=strip_words(look)),
+        Image(data=png(film_strip(look.clips)), alt=strip_words(look.clips)),
         HTML(strip_html(look.formed)),
         *(style.Static(figure) for figure in figures(look)),
     ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
 
 
 class VideoGuideBench(pn.viewable.Viewer):
@@ -227,7 +212,7 @@ class VideoGuideBench(pn.viewable.Viewer):
         said = captions(look)
         self.player.load({said[name]: clip for name, clip in look.clips.items()}, alt_text(look))
         self._made.object, self._tiles.object, self._alarms.object = made_html(look), tiles_html(look), alarms_html(look)
-        self._numbers.object, self._seen.object, self._frames.object = numbers_html(look), seen_html(look), frames_html(look)
+        self._numbers.object, self._seen.object, self._frames.object = numbers_html(look), seen_html(look), frames_html(look.clips)
         place = (look.prompt, look.base, look.teacher, look.seed)
         earlier = self._trail[1] if self._trail[0] == place else []
         self._plot(look, earlier)

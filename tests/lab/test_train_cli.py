@@ -29,8 +29,8 @@ def asked(monkeypatch) -> dict:
         seen.update(out=out, minutes=minutes, seed=seed, device=device)
         return {"steps": 12}
 
-    def begun(out, *, start=None, **options):
-        seen.update(options, start=start)
+    def begun(out, *, start=None, prior="uniform", **options):
+        seen.update(options, start=start, prior=prior)
         return {"steps": 13}
 
     monkeypatch.setitem(sys.modules, "toy_trainers", SimpleNamespace(train=plain, begun=begun))
@@ -55,9 +55,14 @@ def test_the_recipe_is_asked_and_the_cost_is_told(asked: dict, tmp_path: Path) -
     assert rest == f"model: {model}\nmeasure it: vidistill zoo card '{model}'\n"
 
 
+def test_a_prior_is_handed_on(asked: dict, tmp_path: Path) -> None:
+    assert call("train", "begun", "--out", tmp_path, "--device", "cpu", "--prior", "rare").exit_code == 0
+    assert asked["prior"] == "rare"
+
+
 def test_where_to_start_is_handed_on(asked: dict, tmp_path: Path) -> None:
     assert call("train", "begun", "--out", tmp_path, "--device", "cpu").exit_code == 0
-    assert asked["start"] is None
+    assert (asked["start"], asked["prior"]) == (None, "uniform")  # what is not given is the recipe's
     assert call("train", "begun", "--out", tmp_path, "--device", "cpu", "--start", "none").exit_code == 0
     assert asked["start"] == "none"
 

@@ -21,8 +21,10 @@ RUN_HERE = {
 }
 RUN_HERE |= {"learn/videoguide.ipynb", "reproduce/videoguide.ipynb"}  # in files of their own
 RUN_HERE |= {"reproduce/accvideo.ipynb", "reproduce/dfd.ipynb"}  # likewise
+RUN_HERE |= {"learn/few_step.ipynb"}  # likewise
 # In test_explore.py, in tests/widgets, and in a browser in tests/ui:
 RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb", "explore/gvd.ipynb", "explore/videoguide.ipynb"}
+RUN_ELSEWHERE |= {"explore/few_step.ipynb"}
 SMALL = {"frames": 8, "gap": 2, "size": 48, "instances": 2, "width": 4, "steps": 2, "seeds": 2}
 
 

@@ -98,9 +98,9 @@ def motion_world(
     net = cache(lambda place: load_denoiser(place, device=device))
     teacher, places = net(k["net"]), dict[str, str]()
     for name in dict.fromkeys([*chosen, FEW]):
-        film = films.get(name)
-        place = own.get(name) or ((film.model or k["net"]) if film else "")
-        if place not in (own.get(name), k["net"], *shipped.NAMES):
+        film, place = films.get(name), own.get(name, "")
+        place = place or ((film.model or k["net"]) if film else "")
+        if film is None or place not in (own.get(name), k["net"], *shipped.NAMES):
             notes.append(f"{name}: left out, no student of {k['net']} is there; train one and say students={name}:FOLDER")
             continue
         model = net(place)
@@ -124,7 +124,8 @@ def motion_world(
         film, model = films[name], net(places[name])
         wanted, prompts, truth = real(seed)
         jobs = [Job(prompt, stream_seed(seed, "clip", row) % 2**31) for row, prompt in enumerate(prompts)]
-        options = {"steps": film.steps or model.steps} | ({} if film.renoise is None else {"renoise": film.renoise})
+        options: dict[str, Any] = {"steps": film.steps or model.steps}
+        options |= {} if film.renoise is None else {"renoise": film.renoise}
         paths = collect(model, jobs, out / "videos", progress=progress, **options)
         video = model.codec.decode(collected(paths), model.frames, size=model.size)
         took = costs(paths)
