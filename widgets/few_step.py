@@ -88,20 +88,16 @@ def tiles_html(found: Clips) -> str:
 
 
 def numbers_html(found: Clips) -> str:
-    """Return the measures of all clips, one column a clip."""
-    head = "".join(f'<th scope="col" style="{CELL}">{html.escape(said)}</th>' for said in captions(found).values())
+    """Return the measures of all clips, one row a clip."""
+    small = f"font-weight:400;font-size:11.5px;color:{style.MUTED}"
+    head = "".join(f'<th scope="col" style="{CELL}">{what}<div style="{small}">{how}</div></th>' for what, how, _ in SHOWN.values())
     rows = "".join(
-        _head(what, how)
-        + "".join(f'<td style="{CELL}">{style.number(found.numbers[key][name], form)}</td>' for name in found.takes)
+        f'<tr><th scope="row" style="{CELL};font-weight:600">{html.escape(said)}</th>'
+        + "".join(f'<td style="{CELL}">{style.number(found.numbers[key][name], form)}</td>' for key, (_, _, form) in SHOWN.items())
         + "</tr>"
-        for key, (what, how, form) in SHOWN.items()
+        for name, said in captions(found).items()
     )
     return f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}</table>'
-
-
-def _head(what: str, how: str) -> str:
-    small = f"font-weight:400;font-size:11.5px;color:{style.MUTED}"
-    return f'<tr><th scope="row" style="{CELL};font-weight:600">{what}<div style="{small}">{how}</div></th>'
 
 
 def alarms_html(found: Clips) -> str:
@@ -118,7 +114,8 @@ def alarms_html(found: Clips) -> str:
 
 def seen_html(found: Clips) -> str:
     """Return what the exact parser reads in each clip beside what the prompt asks, and what each clip cost."""
-    said = captions(found)
+    said = {name: caption.split(",")[0] for name, caption in captions(found).items()}
+    said |= {name: f"untrained, {RULES[found.rules[name]]}" for name in (EULER, ANEW) if name in said}
     return readings_html([replace(take, model=said[name]) for name, take in found.takes.items()])
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from vidistill.errors import choose
 
-NAMES = ("lab-vae", "lab-unet", "lab-base", "lab-dit", "lab-probe")
-"""Names of the models."""
+STUDENTS = ("lab-dit-kd4", "lab-dit-accvideo5", "lab-dit-dmd4", "lab-dit-dfd4")
+NAMES = ("lab-vae", "lab-unet", "lab-base", "lab-dit", *STUDENTS, "lab-probe")
+"""Names of the models; the students of lab-dit have few steps."""
 
 
 def folder(name: str) -> Path:
