@@ -29,5 +29,5 @@ def test_every_claim_is_judged(tmp_path):
 
 
 def test_a_larger_tier_is_no_notebook(tmp_path):
-    with pytest.raises(RunFailed, match="tier full is no notebook: it is the trainer on a folder of Wan weights"):
+    with pytest.raises(RunFailed, match="tier full is no notebook: it is vidistill distill on a folder of Wan weights"):
         run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", {"tier": "full"}, knobs=KNOBS, timeout=120)

@@ -8,6 +8,7 @@ from vidistill.papers.dfd import ARMS, GUIDED, KNOBS
 
 NOTEBOOK = notebooks_dir() / "reproduce/dfd.ipynb"
 ELSEWHERE = {"camera-endpoint", "camera-trajectory", "steps", "rcm", "self-forcing"}  # no camera in the plane; arms that are not here
+ON_VIDEO = {"kept", "video-saturation"}
 
 
 @pytest.mark.slow
@@ -16,10 +17,10 @@ def test_every_claim_is_judged(tmp_path):
     small |= {"updates": 2, "branch": 2, "points": 100, "seeds": 2, "few": 2, "short": 1, "guided_updates": 2, "guided_branch": 1}
     done = run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", small | {"out": str(tmp_path / "out")}, knobs=KNOBS, timeout=600)
     found, extra = done["result"], done["result"]["extra"]
-    assert {arm["name"] for arm in found["arms"]} == ARMS.keys() - set(GUIDED)
+    assert {arm["name"] for arm in (*found["arms"], *extra["others"]["wide"])} == ARMS.keys() - set(GUIDED)
     judged = {row["card"] for row in extra["verdicts"]}
     absent = {card.id.split("-", 2)[2] for card in load_cards("dfd")} - {card.split("-", 2)[2] for card in judged}
-    assert absent == ELSEWHERE
+    assert absent == ELSEWHERE | ON_VIDEO
     for row in extra["verdicts"]:
         assert row["verdict"] in ("direction holds", "direction does not hold", "cannot tell")
         assert row["difference"]["n"] == 2
@@ -30,5 +31,18 @@ def test_every_claim_is_judged(tmp_path):
 
 
 def test_a_larger_tier_is_no_notebook(tmp_path):
-    with pytest.raises(RunFailed, match="tier full is no notebook: it is the trainer on a folder of Wan weights"):
+    with pytest.raises(RunFailed, match="tier full is no notebook: it is vidistill distill on a folder of Wan weights"):
         run_notebook(NOTEBOOK, tmp_path / "reproduce.ipynb", {"tier": "full"}, knobs=KNOBS, timeout=120)
+
+
+@pytest.mark.slow
+def test_the_same_claims_on_video(tmp_path, tiny_dit, tiny_students):
+    told = ", ".join(f"{arm}:{folder}" for arm, folder in zip(("dfd", "more-dmd"), tiny_students.values(), strict=False))
+    small = {"world": "motion-world", "net": str(tiny_dit), "students": told, "clips": 2, "seeds": 2, "out": str(tmp_path / "out")}
+    small |= {"arms": "dfd, more-dmd, teacher"}
+    done = run_notebook(NOTEBOOK, tmp_path / "video.ipynb", small, knobs=KNOBS, timeout=600)
+    found = done["result"]
+    assert {arm["name"] for arm in found["arms"]} == {"dfd", "more-dmd", "teacher", "teacher-few"}
+    assert {row["card"].split("-", 2)[2] for row in found["extra"]["verdicts"]} >= {"coverage", "diversity", "kept", "video-saturation"}
+    assert found["extra"]["others"] == {}
+    assert (tmp_path / "video.ipynb").stat().st_size < 2**20

@@ -9,22 +9,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from vidistill.errors import Cancelled, InputError
-from vidistill.files import load_json, save_json
 from vidistill.papers import accvideo, dfd, motion
 from vidistill.rng import stream_seed
 from vidistill.sample import generate, load_denoiser
 
-TIMES = [1.0, 0.73]
-
 
 @pytest.fixture
-def few(tiny_dit, tmp_path):
-    """A student of two steps with the weights of its teacher."""
-    folder = shutil.copytree(tiny_dit, tmp_path / "few", symlinks=True)
-    save_json(
-        folder / "sampling.json", load_json(folder / "sampling.json") | {"steps": 2, "guidance": 1.0, "times": TIMES, "renoise": "sde"}
-    )
-    return folder
+def few(tiny_students):
+    """A student of four steps with the weights of its teacher."""
+    return tiny_students["anew"]
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def test_students_stand_beside_their_teacher(go, few, tiny_dit) -> None:
             arm[name]["n"] == 2 for name in ("score", "difference", "fidelity", "drift", "saturation", "contrast", "camera", "sampling")
         )
         assert 0 <= arm["score"]["mean"] <= 100
-    assert {name: arm["evaluations"] for name, arm in arms.items()} == {"dfd": 2, "teacher": 6, "teacher-few": 6}  # the teacher is guided
+    assert {name: arm["evaluations"] for name, arm in arms.items()} == {"dfd": 4, "teacher": 6, "teacher-few": 6}  # the teacher is guided
     assert (report.score.control, arms["teacher-few"]["difference"]["mean"]) == ("teacher-few", 0)
     assert any(note.startswith("more-dmd: left out") and "students=more-dmd:FOLDER" in note for note in report.notes)
 

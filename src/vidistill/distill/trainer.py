@@ -329,9 +329,11 @@ def _adamw(who: str, net: nn.Module, lr: float, recipe: Recipe) -> torch.optim.A
     weights = list(_learning(net).values())
     if not weights:
         raise InputError(f"the {who} has no weights to learn: all of them are frozen")
-    optimiser = torch.optim.AdamW(weights, lr=lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    fused = not any(is_sharded(w) for w in weights)
+    optimiser = torch.optim.AdamW(weights, lr=lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=fused)
     for w in weights:
-        optimiser.state[w] = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(w), "exp_avg_sq": torch.zeros_like(w)}
+        step = torch.zeros((), device=w.device if fused else "cpu")
+        optimiser.state[w] = {"step": step, "exp_avg": torch.zeros_like(w), "exp_avg_sq": torch.zeros_like(w)}
     return optimiser
 
 
