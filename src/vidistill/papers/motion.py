@@ -96,11 +96,11 @@ def motion_world(
     if k["rare"] and not rare:
         raise InputError(f"knob rare={k['rare']!r}: {nearest(k['rare'], [value for values in FACTORS.values() for value in values])}")
     net = cache(lambda place: load_denoiser(place, device=device))
-    teacher, places = net(k["net"]), dict[str, str]()
+    teacher, places, zoo = net(k["net"]), dict[str, str](), shipped.STUDENTS if k["net"] == "lab-dit" else ()
     for name in dict.fromkeys([*chosen, FEW]):
         film, place = films.get(name), own.get(name, "")
         place = place or ((film.model or k["net"]) if film else "")
-        if film is None or place not in (own.get(name), k["net"], *shipped.NAMES):
+        if film is None or place not in (own.get(name), k["net"], *zoo):
             notes.append(f"{name}: left out, no student of {k['net']} is there; train one and say students={name}:FOLDER")
             continue
         model = net(place)
