@@ -17,6 +17,11 @@ SEED = 1
 """The embedded world: not the clips on which the lab's codec (20000, 7) and the fast protocol (0) were tuned."""
 
 
+def embedded() -> Path:
+    """Return where the embedded Motion World lies once it is written."""
+    return cache_home() / f"motion-world-{__version__}-{SEED}"
+
+
 def open_source(data: str | Path | None, layout: str, values: Mapping[str, Any], progress: Progress = silent) -> VideoSet:
     """Open ``data`` in ``layout``; without a folder, the embedded Motion World, read from mp4 files like any other data set.
 
@@ -32,6 +37,6 @@ def open_source(data: str | Path | None, layout: str, values: Mapping[str, Any],
         return open_videos(data, layout, values.get("split", 1), None if subset == "all" else subset)
     from vidistill.data.world import write_world
 
-    folder = cache_home() / f"motion-world-{__version__}-{SEED}"
+    folder = embedded()
     write_world(folder, seed=SEED, progress=progress)
     return open_videos(folder, "ucf101")

@@ -1,6 +1,7 @@
 """Videos in: files become clips, folders become labelled sets, sets become a store of decoded clips; Motion World makes its own."""
 
 from vidistill.data.captions import captions_of, describe_prompts, prompts_of, read_captions, read_prompts, world_captions
+from vidistill.data.clip_record import clip_record
 from vidistill.data.clips import BACKENDS, BadClip, count_frames, frame_indices, inspect_files, pick_backend, read_clip, resized
 from vidistill.data.knobs import KNOBS, protocol_of
 from vidistill.data.layouts import LAYOUTS, MINIUCF, Item, VideoSet, inspect, list_clips, open_videos, spoken
@@ -16,6 +17,7 @@ __all__ = [
     "Item",
     "VideoSet",
     "captions_of",
+    "clip_record",
     "count_frames",
     "describe",
     "describe_prompts",

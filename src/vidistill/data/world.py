@@ -13,6 +13,7 @@ Equal bits everywhere: tracks and the background field are float64; per-pixel wo
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidistill.data.clip_record import sidecar
 from vidistill.errors import InputError, choose, nearest
 from vidistill.files import digest, ensure_folder, load_json, save_json, write_atomic
 from vidistill.rng import stream
@@ -522,19 +524,25 @@ def class_name(motion: str) -> str:
     return "".join(part.capitalize() for part in motion.split("-"))
 
 
-def write_clip(path: str | Path, video: Tensor, fps: int = 8, crf: int = 14) -> None:
+def write_clip(path: str | Path, video: Tensor, record: Mapping[str, Any] | None = None, *, fps: int = 8, crf: int = 14) -> None:
     """Write one clip as an H.264 mp4 file (yuv420p), whole or not at all; the same clip gives the same bytes.
 
     Args:
         path: the file.
         video: uint8 RGB ``[3, T, H, W]``, H and W even.
+        record: what made the clip, JSON-ready; written first to ``<path>.json``, then into the file itself as its comment.
         fps: frames per second.
         crf: x264's constant rate factor; 14 gives about 35 dB at 64 px, most of the loss from halving the chroma.
     """
     import av
 
+    if record is not None:
+        save_json(sidecar(path), record)
+
     def encode(temporary: Path) -> None:
         with av.open(str(temporary), "w", format="mp4") as file:
+            if record is not None:
+                file.metadata["comment"] = json.dumps(record, allow_nan=False)
             # x264's macroblock tree reads memory it never wrote when frames are this small: the same clip would give other bytes
             options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"}
             track = file.add_stream("libx264", rate=fps, options=options)

@@ -19,7 +19,7 @@ from typing import Any
 
 from vidistill import __version__
 from vidistill.data import KNOBS as CLIP_KNOBS
-from vidistill.data import VideoSet, describe_prompts, prompts_of, read_prompts
+from vidistill.data import VideoSet, clip_record, describe_prompts, prompts_of, read_prompts
 from vidistill.data.world import write_clip
 from vidistill.files import ensure_folder
 from vidistill.guide import LOW_PASS_KNOBS, WAY_KNOBS, LowPass, Operator, Switch, Way, way
@@ -132,7 +132,7 @@ def run(values: dict[str, Any], videos: VideoSet, out: Path, *, device: str = "c
         video = base.codec.decode(collected(paths), base.frames, size=base.size)
         for row, clip in enumerate(video if seed == begin else []):
             alive("write", row, len(video))
-            write_clip(out / "clips" / name / f"{row:04d}.mp4", clip)
+            write_clip(out / f"clips/{name}/{row:04}.mp4", clip, clip_record("videoguide", name, row, k, seed, prompts, nets[name], videos))
         return clip_numbers(video, wanted, rare=k["rare"], vbench=k["vbench"], **features) | costs(paths) | {"clips": len(paths)}
 
     if int(os.environ.get("RANK", 0)):  # one GPU of several makes its share of the clips; the first process judges them
