@@ -77,5 +77,6 @@ def test_a_prompt_is_corrected_run_and_compared_by_keyboard(page, serve, noteboo
     page.keyboard.press("Enter")
     page.locator('video[aria-label*="unet:"]').wait_for(timeout=PATIENCE)
     assert prompt.input_value() == "a white ring spinning"
+    marks.nth(9).wait_for(timeout=PATIENCE)  # the table follows the film
     assert marks.count() == 10
     assert video.evaluate("film => film.videoWidth") == 2 * 128 + 8
