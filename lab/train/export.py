@@ -71,6 +71,8 @@ def pipeline(
             config.save_pretrained(where)
         else:
             part.save_config(where)  # type: ignore[operator]
+            told = load_json(where / "config.json")
+            save_json(where / "config.json", {key: value for key, value in told.items() if key != "_name_or_path"})  # of this machine
         index[name] = [library, type(part).__name__]
         save_tensors(weights_file(part, where), {key: tensor.half() for key, tensor in part.state_dict().items()}, {"format": "pt"})
     tokenizer.save_pretrained(folder / "tokenizer")
