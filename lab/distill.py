@@ -33,6 +33,7 @@ from vidistill.files import digest, ensure_folder, load_tensors, save_json, save
 from vidistill.lab.distill_data import Released, encode_clips, encode_words, real, released
 from vidistill.lab.distill_order import Order
 from vidistill.lab.distill_plan import head_count, needs_paths
+from vidistill.lab.train.export import write_config
 from vidistill.sample import load_denoiser
 from vidistill.types import Progress, silent
 from vidistill.weights import read_network
@@ -201,7 +202,7 @@ def write(wanted: Order, trainer: Trainer, base: Base | None, model: Released, o
     if trainer.ranks.rank:
         return record
     network, own = ensure_folder(folder / "transformer"), model.parts["transformer"]
-    own.save_config(network)
+    write_config(own, network)
     if recipe.precision == "bf16":
         whole = {name: w if kept_whole(own, name) else w.bfloat16() for name, w in whole.items()}
     save_tensors(network / "diffusion_pytorch_model.safetensors", whole, {"format": "pt"})

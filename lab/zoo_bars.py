@@ -57,8 +57,7 @@ def _bars(card: dict[str, Any], other: dict[str, Any] | None) -> Iterator[dict[s
         row = card["drift"]["any"]
         note = f"of {row['generated']['n']} clips" if row["ratio"]["mean"] is not None else "the real clips have no drift at all"
         yield _bar("identity drift / real clips'", row["ratio"], "<=", 1.5, note=note)
-        for look in ("contrast", "saturation"):
-            yield _bar(f"{look} / real clips'", card[look]["ratio"], "within", (0.9, 1.1))
+        yield from _looks(card)
         seconds = card["seconds"]
         small = seconds["device"] == "cpu" and seconds["threads"] <= CORES
         note = f"{seconds['device']}, {seconds['threads']} threads" + ("" if small else f": the bar is for {CORES} cores of a CPU")
@@ -77,8 +76,7 @@ def _bars(card: dict[str, Any], other: dict[str, Any] | None) -> Iterator[dict[s
             goal = KEPT * other["fidelity"]["parser"][factor]["mean"] if other else None
             note = f"target: {KEPT:.0%} of lab-dit's" if other else "lab-dit has no card to compare with"
             yield _bar(f"{factor} fidelity", row, ">=", goal, unit="share", judged=other is not None, note=note)
-        for look in ("contrast", "saturation"):
-            yield _bar(f"{look} / real clips'", card[look]["ratio"], "within", (0.9, 1.1))
+        yield from _looks(card)
     if name == "lab-base":
         row = {"mean": None, "low": None, "high": None, "n": 0}
         if other:
@@ -87,6 +85,12 @@ def _bars(card: dict[str, Any], other: dict[str, Any] | None) -> Iterator[dict[s
         for factor, value in card["defects"]["never shown"].items():
             row = card["fidelity_by_value"].get(factor, {}).get(value) or measure.share([])
             yield _bar(f"fidelity of the missing {factor}, {value}", row, "<=", 0.30, unit="share", note=f"{row['n']} clips")
+
+
+def _looks(card: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the bars on how a model's clips look beside real ones."""
+    for look in ("contrast", "saturation"):
+        yield _bar(f"{look} / real clips'", card[look]["ratio"], "within", (0.9, 1.1))
 
 
 def _bar(bar: str, row: dict[str, Any], sign: str, target: Any, *, unit: str = "", judged: bool = True, note: str = "") -> dict[str, Any]:

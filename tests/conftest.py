@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,17 @@ def tiny_students(tiny_dit: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         own = SAMPLING | {"guidance": 1.0, "times": [1.0, 0.9, 0.7, 0.4], "renoise": rule}
         (found[name] / "sampling.json").write_text(json.dumps(own))
     return found
+
+
+@pytest.fixture(scope="module")
+def small_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The live worlds of points, judged by few points and with few stored paths as long as the module's tests last."""
+    from vidistill.lab import plane_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plane_session, "PATHS_STORED", 256)
+        patch.setattr(plane_session, "POINTS", 240)
+        yield plane_session.PlaneSession(tmp_path_factory.mktemp("plane"))
 
 
 @pytest.fixture(scope="session")

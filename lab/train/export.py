@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ def weights_file(part: nn.Module, folder: Path) -> Path:
     """Return where the stock classes look for a part's weights in its ``folder``."""
     transformers = type(part).__module__.startswith("transformers.")
     return folder / ("model.safetensors" if transformers else "diffusion_pytorch_model.safetensors")
+
+
+def write_config(part: Any, folder: Path) -> None:
+    """Write the configuration of a diffusers network, without the path that it was loaded from: that is this machine's."""
+    told = json.loads(part.to_json_string())
+    save_json(folder / "config.json", {key: value for key, value in told.items() if key != "_name_or_path"})
 
 
 def pipeline(
@@ -70,9 +77,7 @@ def pipeline(
             config.dtype = torch.float32  # or it would come back in the fp16 of its file, beside a network in fp32
             config.save_pretrained(where)
         else:
-            part.save_config(where)  # type: ignore[operator]
-            told = load_json(where / "config.json")
-            save_json(where / "config.json", {key: value for key, value in told.items() if key != "_name_or_path"})  # of this machine
+            write_config(part, where)
         index[name] = [library, type(part).__name__]
         save_tensors(weights_file(part, where), {key: tensor.half() for key, tensor in part.state_dict().items()}, {"format": "pt"})
     tokenizer.save_pretrained(folder / "tokenizer")

@@ -8,7 +8,6 @@ import torch
 
 from vidistill.data.plane import quadrants
 from vidistill.errors import InputError
-from vidistill.lab import plane_session
 from vidistill.lab.plane_session import (
     KNOBS,
     LONG,
@@ -29,17 +28,12 @@ from vidistill.papers.dfd import arm_of
 FEW = {"world": "quadrants", "teaching": 40, "updates": 6}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plane_session, "PATHS_STORED", 256)
-        patch.setattr(plane_session, "POINTS", 240)
-        yield
+pytestmark = pytest.mark.usefixtures("small_plane")
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    return PlaneSession(tmp_path_factory.mktemp("plane"))
+def session(small_plane):
+    return small_plane
 
 
 def looks(steps):

@@ -1,17 +1,20 @@
 """The page of few-step clips: each is grey until its seconds are over, a run shows what the bench made, failures are words."""
 
 import asyncio
-import re
 from dataclasses import replace
+from functools import partial
 
+import pages
 import pytest
 import torch
+from pages import words
 
 from vidistill.lab.few_step_session import ANEW, EULER, KNOBS, TEACHER, FewStepSession
 from vidistill.widgets.few_step import FewStepBench, alarms_html, alt_text, captions, numbers_html, one_clock, static_views, tiles_html
 
 PROMPT = "a red star orbiting over a navy background"
 FEW = KNOBS.resolve({"steps": 6})
+play = partial(pages.play, seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -27,30 +30,6 @@ def found(session):
 @pytest.fixture
 def bench(session, found):
     return FewStepBench(session, found, FEW)
-
-
-async def settle(bench):
-    """Wait until the run that a control started is over."""
-    for _ in range(6000):
-        await asyncio.sleep(0.01)
-        if not bench.bar.running:
-            return
-    raise AssertionError("still running")
-
-
-def play(bench, *turns):
-    """Do what each of ``turns`` does, and wait for the run it starts."""
-
-    async def all_of_them():
-        for turn in turns:
-            turn()
-            await settle(bench)
-
-    asyncio.run(all_of_them())
-
-
-def words(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
 
 
 def test_the_first_state_teaches_untouched(bench, found):

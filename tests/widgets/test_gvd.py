@@ -4,10 +4,13 @@ import asyncio
 import io
 import re
 from dataclasses import replace
+from functools import partial
 
+import pages
 import plotly.graph_objects as go
 import pytest
 import torch
+from pages import words
 
 from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession
 from vidistill.widgets.gvd import GvdBench, alarms_html, alt_text, centres_html, numbers_html, static_views
@@ -15,6 +18,7 @@ from vidistill.widgets.pull import FLOOR, decay_figure, distance_figure, force_f
 from vidistill.widgets.strip import film_strip
 
 FEW = KNOBS.resolve({"sampling_steps": 4, "guidance": 2.0, "centres": 2})
+settle = partial(pages.settle, seconds=20)
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +36,6 @@ def look(session):
 @pytest.fixture
 def bench(session, look):
     return GvdBench(session, look, FEW)
-
-
-async def settle(bench):
-    """Wait until the run that a control started is over."""
-    for _ in range(2000):
-        await asyncio.sleep(0.01)
-        if not bench.bar.running:
-            return
-    raise AssertionError("still running")
-
-
-def words(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
 
 
 def test_the_first_state_teaches_untouched(bench, look):

@@ -3,10 +3,13 @@
 import asyncio
 import re
 from dataclasses import replace
+from functools import partial
 
+import pages
 import plotly.graph_objects as go
 import pytest
 import torch
+from pages import words
 
 from vidistill.lab import plane_session
 from vidistill.lab.plane_session import KNOBS, LONG, SDE, STUDENT, PlaneSession
@@ -24,19 +27,13 @@ from vidistill.widgets.plane_bench import (
 )
 
 FEW = KNOBS.resolve({"world": "quadrants", "teaching": 40, "updates": 6})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plane_session, "PATHS_STORED", 256)
-        patch.setattr(plane_session, "POINTS", 240)
-        yield
+pytestmark = pytest.mark.usefixtures("small_plane")
+play = partial(pages.play, seconds=60)
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    return PlaneSession(tmp_path_factory.mktemp("plane"))
+def session(small_plane):
+    return small_plane
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +44,6 @@ def trained(session):
 @pytest.fixture
 def bench(session, trained):
     return PlaneBench(session, session.opening(FEW), FEW)
-
-
-async def settle(bench):
-    """Wait until the run that a control started is over."""
-    for _ in range(6000):
-        await asyncio.sleep(0.01)
-        if not bench.bar.running:
-            return
-    raise AssertionError("still running")
-
-
-def play(bench, *turns):
-    """Do what each of ``turns`` does, and wait for the run it starts."""
-
-    async def all_of_them():
-        for turn in turns:
-            await turn() if asyncio.iscoroutinefunction(turn) else turn()
-            await settle(bench)
-
-    asyncio.run(all_of_them())
-
-
-def words(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
 
 
 def rows(page: str) -> list[str]:

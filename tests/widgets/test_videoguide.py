@@ -4,9 +4,12 @@ import asyncio
 import io
 import re
 from dataclasses import replace
+from functools import partial
 
+import pages
 import plotly.graph_objects as go
 import pytest
+from pages import words
 
 from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, SELF, SUBJECT, TEACHER, VideoGuideSession, presets
 from vidistill.widgets.steer import forces_figure, mask_figure, paths_figure, plane_figure, scales_figure
@@ -14,6 +17,8 @@ from vidistill.widgets.videoguide import VideoGuideBench, alarms_html, alt_text,
 
 PROMPT = "a red star orbiting over a navy background"
 FEW = KNOBS.resolve({"sampling_steps": 4, "guidance": 2.0, "guided": 2, "tau": 3, "points": 5})
+play = partial(pages.play, seconds=30)
+settle = partial(pages.settle, seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -29,30 +34,6 @@ def look(session):
 @pytest.fixture
 def bench(session, look):
     return VideoGuideBench(session, look, FEW)
-
-
-async def settle(bench):
-    """Wait until the run that a control started is over."""
-    for _ in range(3000):
-        await asyncio.sleep(0.01)
-        if not bench.bar.running:
-            return
-    raise AssertionError("still running")
-
-
-def play(bench, *turns):
-    """Do what each of ``turns`` does, and wait for the run it starts."""
-
-    async def all_of_them():
-        for turn in turns:
-            turn()
-            await settle(bench)
-
-    asyncio.run(all_of_them())
-
-
-def words(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
 
 
 def test_the_first_state_teaches_untouched(bench, look):

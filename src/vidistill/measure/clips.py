@@ -7,7 +7,7 @@ clips in which all are right. A number that nothing is known of is None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -112,12 +112,18 @@ def clip_numbers(
     return numbers
 
 
+def look(video: Tensor, prompts: Sequence[str], features: FrameFeatures) -> dict[str, float]:
+    """Return the mean ``saturation`` and ``contrast`` of clips, and their pairwise ``diversity``; arguments as :func:`mode_numbers`."""
+    found = {"saturation": float(saturation(video).mean()), "contrast": float(contrast(video).mean())}
+    return found | {"diversity": clip_diversity(video, prompts, features)["mean"]["mean"]}
+
+
 def mode_numbers(
     video: Tensor,
     wanted: Sequence[Factors],
     prompts: Sequence[str],
     said: Sequence[str],
-    real: Tensor,
+    real: Mapping[str, float],
     features: FrameFeatures,
     *,
     rare: str = "",
@@ -129,8 +135,9 @@ def mode_numbers(
     percent of the real clips'. ``camera`` is how far apart the cameras of a prompt's clips end, in half widths.
 
     Args:
-        video, real: uint8 ``[B, 3, T, H, W]``, generated, and real clips of the wanted factors.
-        wanted: the factors of the real clips.
+        video: uint8 ``[B, 3, T, H, W]``, generated.
+        wanted: the factors that were asked for.
+        real: :func:`look` of real clips of these factors.
         prompts: one a clip, each at least twice.
         said: the factors that the prompts say.
         features: of frames, for the diversity.
@@ -139,15 +146,12 @@ def mode_numbers(
     parsed = parse(video)
     answers = parsed.records()
     right, held = fidelity(answers, wanted), coverage(answers, wanted)
-    share = lambda of: 100 * of(video) / of(real)  # noqa: E731
     shown = [rare in row.values() for row in answers]
     return {
         "fidelity": 100 * sum(right[factor]["mean"] for factor in said) / len(said),
         "coverage": 100 * sum(held[factor]["values"]["mean"] for factor in FACTORS) / len(FACTORS),
         "drift": 100 * float(drift(parsed)["any"].nanmean()),
-        "saturation": share(lambda clips: float(saturation(clips).mean())),
-        "contrast": share(lambda clips: float(contrast(clips).mean())),
-        "diversity": share(lambda clips: clip_diversity(clips, prompts, features)["mean"]["mean"]),
+        **{name: 100 * value / real[name] for name, value in look(video, prompts, features).items()},
         "camera": track_diversity(camera_track(parsed, video.shape[2]), prompts)["endpoint"]["mean"],
         "rare": 100 * sum(shown) / len(shown) if rare else None,
     }

@@ -11,12 +11,9 @@ as few steps. What it says of data that do not match the teacher (Fig. 2) is mea
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vidistill.data.plane import WORLDS
 from vidistill.distill import load_recipe
 from vidistill.distill.trajectory import time_table
 from vidistill.errors import InputError
@@ -28,7 +25,8 @@ from vidistill.papers.line import decides, on_the_line
 from vidistill.papers.motion import KNOBS as MOTION_KNOBS
 from vidistill.papers.motion import Film, motion_world
 from vidistill.papers.plane import KNOBS as PLANE_KNOBS
-from vidistill.papers.plane import NUMBERS, Arm, Ground, ground_of
+from vidistill.papers.plane import NUMBERS, Arm
+from vidistill.papers.points import described, guidance_of, judged_arms
 from vidistill.types import Progress, Report, Score, silent
 
 ARMS = {  # name: role
@@ -106,21 +104,17 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
     chosen = pick_arms(k["arms"], ARMS, always=("accvideo", "trajectory"))
     if k["world"] == "motion-world":
         return motion_world("accvideo", k, FILMS, chosen, TRUE, "fidelity", out, device=device, seed=seed, progress=progress)
-    guidance = k["guidance"] if WORLDS[k["world"]]().classes > 1 else 1.0
-    arms = {name: arm_of(name, k, guidance) for name in chosen}
+    arms = {name: arm_of(name, k, guidance_of(k)) for name in chosen}
     if int(os.environ.get("RANK", 0)):
         return Report("accvideo", k, {}, [], [])
-    parts, seeds = ensure_folder(out / "parts"), range(seed, seed + k["seeds"])
-    ground = cache(lambda seed: Ground(k, seed, out, guidance))
-    score = lambda name, seed, alive: ground(seed).judged(arms[name], alive)  # noqa: E731
-    keys: dict[str, Any] = {name: [ground_of(k, guidance), NUMBERS, asdict(arm)] for name, arm in arms.items()}
-    table, notes = run_trials(score, keys, seeds, parts, progress, optional=arms.keys() - {"accvideo", "trajectory"})
+    table, notes = judged_arms(k, arms, ("accvideo", "trajectory"), out, seed, progress)
     facts = {name: {"role": ARMS[name], "bytes": None} for name in table}
     also = ("coverage", *(name for name in NUMBERS if name != "precision"))
     rows = summarise(table, "trajectory", "precision", also=also, first=("clips", "updates", "evaluations"), facts=facts)
 
     toy = lambda name, seed, alive: on_the_line(k, float(name), seed, out, alive)  # noqa: E731
-    line = run_trials(toy, {str(m): ["line", m, decides(k)] for m in moved}, seeds, parts, progress)[0]
+    keys, seeds = {str(m): ["line", m, decides(k)] for m in moved}, range(seed, seed + k["seeds"])
+    line = run_trials(toy, keys, seeds, ensure_folder(out / "parts"), progress)[0]
     told = {m: {key: interval([trial[key] for trial in trials]) for key in trials[0]} for m, trials in line.items()}
     extra: dict[str, Any] = {}
     for title, mark in (("useless points of the line, %", ("far", "missed", "crossed")), ("points of the line's student, %", ("near",))):
@@ -132,5 +126,4 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
     )
     if moved:
         notes.append("the line: far and missed are our readings of useless; crossed is high without any mismatch and measures none")
-    world = {"world": k["world"], "classes": [], "train": 0, "test": 0, "skipped": [], "root": "", "layout": "plane"}
-    return Report("accvideo", k, world | {"points": k["points"], "guidance": guidance}, rows, notes, extra, SCORE)
+    return Report("accvideo", k, described(k), rows, notes, extra, SCORE)

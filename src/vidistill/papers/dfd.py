@@ -13,22 +13,19 @@ stored paths reach without any of this. Pairwise diversity, the paper's measure,
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vidistill.data.plane import WORLDS
 from vidistill.distill import Recipe, changed, load_recipe
 from vidistill.distill.losses import FORMS
 from vidistill.distill.trajectory import time_table
-from vidistill.files import ensure_folder
 from vidistill.knobs import Knob, Knobs
-from vidistill.measure import pick_arms, run_trials, summarise
+from vidistill.measure import pick_arms, summarise
 from vidistill.papers.motion import KNOBS as MOTION_KNOBS
 from vidistill.papers.motion import Film, motion_world
 from vidistill.papers.plane import KNOBS as PLANE_KNOBS
-from vidistill.papers.plane import NUMBERS, Arm, Ground, ground_of
+from vidistill.papers.plane import NUMBERS, Arm
+from vidistill.papers.points import described, guidance_of, judged_arms
 from vidistill.types import Progress, Report, Score, silent
 
 ARMS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: (role, how it is trained, what that changes)
@@ -124,15 +121,11 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
     chosen = pick_arms(k["arms"], ARMS, always=("dfd", "more-dmd"))
     if k["world"] == "motion-world":
         return motion_world("dfd", k, FILMS, chosen, SCORE, "coverage", out, device=device, seed=seed, progress=progress)
-    guidance = k["guidance"] if WORLDS[k["world"]]().classes > 1 else 1.0
+    guidance = guidance_of(k)
     arms = {name: arm_of(name, k, guidance) for name in chosen if guidance > 1 or name not in GUIDED}
     if int(os.environ.get("RANK", 0)):
         return Report("dfd", k, {}, [], [])
-    ground = cache(lambda seed: Ground(k, seed, out, guidance))
-    score = lambda name, seed, alive: ground(seed).judged(arms[name], alive)  # noqa: E731
-    keys = {name: [ground_of(k, guidance), NUMBERS, asdict(arm)] for name, arm in arms.items()}
-    seeds, optional = range(seed, seed + k["seeds"]), arms.keys() - {"dfd", "more-dmd"}
-    table, notes = run_trials(score, keys, seeds, ensure_folder(out / "parts"), progress, optional=optional)
+    table, notes = judged_arms(k, arms, ("dfd", "more-dmd"), out, seed, progress)
     facts = {name: {"role": ARMS[name][0], "bytes": None} for name in table}
     rows = summarise(table, "more-dmd", "coverage", also=NUMBERS, first=("clips", "updates", "evaluations"), facts=facts)
     counts = {name: sum(trial["misleads"] for trial in trials) for name, trials in table.items()}
@@ -141,5 +134,4 @@ def run(values: dict[str, Any], videos: Any, out: Path, *, device: str = "cpu", 
     if lost := [name for name in chosen if name not in arms]:
         notes.append(f"{', '.join(lost)}: left out, nothing is guided in {k['world']}")
     notes.append(f"student updates are counted: FastGen's iterations are {k['student_freq']} times as many")
-    world = {"world": k["world"], "classes": [], "train": 0, "test": 0, "skipped": [], "root": "", "layout": "plane"}
-    return Report("dfd", k, world | {"points": k["points"], "guidance": guidance}, rows, notes, {}, SCORE)
+    return Report("dfd", k, described(k), rows, notes, {}, SCORE)

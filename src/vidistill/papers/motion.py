@@ -19,15 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from vidistill import __version__, shipped
 from vidistill.data.world import FACTORS, SAID, Factors, asked, phrase, render
 from vidistill.errors import InputError, nearest
 from vidistill.files import ensure_folder
 from vidistill.knobs import Knob
 from vidistill.measure import run_trials, summarise
-from vidistill.measure.clips import HELD, mode_numbers
+from vidistill.measure.clips import HELD, look, mode_numbers
 from vidistill.measure.features import load_features
 from vidistill.rng import stream_seed
 from vidistill.sample import load_denoiser
@@ -114,11 +112,11 @@ def motion_world(
     features = load_features("lab-probe", device=device)
 
     @cache
-    def real(seed: int) -> tuple[list[Factors], list[str], Tensor]:
+    def real(seed: int) -> tuple[list[Factors], list[str], dict[str, float]]:
         wanted = asked(stream_seed(seed, "motion-world") % 2**31, k["clips"], k["caption"], **rare)
         prompts = [phrase({name: getattr(one, name) for name in SAID[k["caption"]]}) for one in wanted]
         video = teacher.codec.decode(teacher.codec.encode(render(wanted, teacher.frames, teacher.size)), teacher.frames)
-        return wanted, prompts, video
+        return wanted, prompts, look(video, prompts, features)
 
     def judged(name: str, seed: int, alive: Progress) -> dict[str, Any]:
         film, model = films[name], net(places[name])
