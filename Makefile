@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OUT    ?= runs/demo
+TESTERS ?= 2
 ARMS   ?= dpp-official,svd,official-store,whole-set,full-data
 
 .DEFAULT_GOAL := help
@@ -23,7 +24,7 @@ demo: $(STAMP)  ## install, run the main job on the embedded clips, print the re
 	$(BIN)/vidistill run latent_vdd --preset quick --set instances=5 --set steps=60 --set arms=$(ARMS) --out $(OUT)
 
 test: $(STAMP) lint  ## lint, types and every test (the test command that CI runs)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
