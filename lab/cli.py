@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -24,8 +24,10 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from vidistill.errors import Cancelled, InputError, choose
+from vidistill.errors import Cancelled, InputError, choose, nearest
 from vidistill.files import cache_home, ensure_folder
+from vidistill.knobs import Knobs
+from vidistill.lab.offline import free_port, panel_root
 from vidistill.lab.runner import RunFailed, notebooks_dir, parameters_of, parse_parameters, run_notebook
 
 TRAINERS = {
@@ -191,7 +193,7 @@ def _progress() -> Iterator[Bars | Lines]:
         yield Bars(display)
 
 
-# vidistill run, reproduce, knobs, train
+# vidistill run, reproduce, explore, knobs, train
 
 
 @app.command()
@@ -271,10 +273,8 @@ def reproduce(
 ) -> None:
     """Run a paper's reproduction notebook headless; every number in it beside its control."""
     from vidistill.lab import presets
-    from vidistill.lab.record import Stages, write_record
     from vidistill.lab.report import print_report
 
-    started = datetime.now(UTC)
     knobs = presets.knobs_of(paper)
     notebook = notebooks_dir() / "reproduce" / f"{paper}.ipynb"
     texts = _settings(parameters or [], "-p")
@@ -287,27 +287,84 @@ def reproduce(
     out = ensure_folder(out or Path("runs", "reproduce", paper))
     if "out" in declared:
         values.setdefault("out", str(out))
-    (out / "record.json").unlink(missing_ok=True)
-    with _progress() as bars:
-        stages = Stages(bars)
-        done = run_notebook(notebook, out / f"{paper}.ipynb", values, knobs=knobs, timeout=timeout, progress=stages)
     command = ["vidistill", "reproduce", paper, *(["--tier", tier.value] if tier else [])]
     command += [part for pair in parameters or [] for part in ("-p", pair)] + ["--out", str(out)]
+    done = _headless(paper, notebook, out, values, knobs, timeout, command)
     result = done["result"]
-    write_record(
-        out,
-        paper=paper,
-        knobs=values,
-        seed=int(values.get("seed", 0)),
-        device="cpu",
-        stages=stages,
-        started=started,
-        command=shlex.join(command),
-        outputs=(f"{paper}.ipynb", f"{paper}.json", *RESULTS),
-    )
     if isinstance(result, dict) and {"paper", "arms", "data", "notes", "extra"} <= result.keys():
         print_report(result, _console())
     typer.echo(f"notebook: {done['output']}\nresult: {done['sidecar']}\nrecord: {out / 'record.json'}")
+
+
+def _headless(
+    name: str,
+    notebook: Path,
+    out: Path,
+    values: dict[str, Any],
+    knobs: Knobs,
+    timeout: float | None,
+    command: Sequence[str],
+    kept: Callable[[Any], Sequence[str]] = lambda result: (),
+) -> dict[str, Any]:
+    """Run a notebook into ``out``, with a record of its files and those that it ``kept``; an earlier record does not stand beside them."""
+    from vidistill.lab.record import Stages, write_record
+
+    started = datetime.now(UTC)
+    (out / "record.json").unlink(missing_ok=True)
+    with _progress() as bars:
+        stages = Stages(bars)
+        done = run_notebook(notebook, out / f"{name}.ipynb", values, knobs=knobs, timeout=timeout, progress=stages)
+    write_record(
+        out,
+        paper=name,
+        knobs=values,
+        seed=int(values.get("seed", 0)),
+        device=str(values.get("device", "cpu")),
+        stages=stages,
+        started=started,
+        command=shlex.join(command),
+        outputs=(f"{name}.ipynb", f"{name}.json", *RESULTS, *kept(done["result"])),
+    )
+    return done
+
+
+@app.command()
+def explore(
+    page: Annotated[str, typer.Argument(help="a page of notebooks/explore, e.g. videoguide")],
+    parameters: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter of the page; repeatable")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the executed notebook, its numbers and the clips [default: runs/explore/PAGE]")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="seconds for the whole notebook")] = None,
+) -> None:
+    """Run an explore page without a screen: what "copy as command" on the page gives, with the same record hash."""
+    from vidistill.data.clip_record import sidecar
+    from vidistill.lab.explore import RUN, clip_files, knobs_of, notebook_of
+
+    notebook, declared = notebook_of(page), knobs_of(page)
+    values = parse_parameters(notebook, _settings(parameters or [], "-p"), declared)
+    if own := [name for name in values if name in RUN]:
+        raise InputError(f"parameter {own[0]} is set by vidistill explore: leave it out (--out names the folder)")
+    out = ensure_folder(out or Path("runs", "explore", page))
+    _forget_clips(out)
+    command = ["vidistill", "explore", page, *(part for pair in parameters or [] for part in ("-p", pair)), "--out", str(out)]
+
+    def kept(result: dict[str, Any]) -> list[str]:
+        return [file for clip in clip_files(result["record"]["clips"]).values() for file in (clip, sidecar(clip).as_posix())]
+
+    done = _headless(page, notebook, out, values | {"live": False, "out": str(out)}, declared, timeout, command, kept)
+    typer.echo(f"notebook: {done['output']}\nnumbers: {done['sidecar']}\nclips: {out / 'clips'}\nrecord: {out / 'record.json'}")
+    typer.echo(f"record hash: {done['result']['record']['hash']}")
+
+
+def _forget_clips(out: Path) -> None:
+    """Remove the clips that an earlier run of this folder wrote: they must not stand beside those of another."""
+    from vidistill.lab import history
+
+    with suppress(InputError):  # nothing ran here
+        for name in history.read_run(out).record["outputs"]:
+            if Path(name).parent == Path("clips"):
+                (out / name).unlink(missing_ok=True)
 
 
 @app.command()
@@ -807,28 +864,38 @@ def lab(
 def _jupyter(root: Path, start: str, port: int, no_browser: bool, print_command: bool) -> None:
     """Start JupyterLab in ``root`` on the notebook ``start``, with the project's own settings: loopback only, nothing fetched."""
     _needs("jupyterlab", "glass")
-    command = [sys.executable, "-m", "jupyterlab", f"--port={port}", *(["--no-browser"] if no_browser else [])]
+    port = free_port(port)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        *(["--no-browser"] if no_browser else []),
+    ]
     command += [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{quote(start)}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; the server listens on loopback only
         command.append("--allow-root")
     own = str(Path(__file__).with_name("jupyter"))
     paths = os.pathsep.join([own, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])])
-    # Inline: Panel's scripts come from the disk, not from a CDN, so widgets show without a network.
-    _start(command, {"JUPYTER_CONFIG_PATH": paths, "PANEL_INLINE": "true"}, print_command)
+    # Panel's scripts and style sheets come from the disk, not from a CDN, so widgets show without a network.
+    _start(command, {"JUPYTER_CONFIG_PATH": paths, "PANEL_INLINE": "true", "PANEL_CDN_ROOT": panel_root(port)}, print_command)
 
 
 @app.command()
 def serve(
-    notebook: Annotated[Path | None, typer.Argument(help="a notebook [default: explore/latent_vdd.ipynb]")] = None,
+    page: Annotated[str, typer.Argument(help="a page of notebooks/explore, or a notebook")] = "latent_vdd",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5006,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="do not open a browser")] = False,
     print_command: Annotated[bool, typer.Option("--print-command", help="only print what would be started")] = False,
 ) -> None:
-    """Show a notebook as an app, without its code; reachable from this machine only."""
+    """Show a page as an app, without its code; reachable from this machine only."""
+    from vidistill.lab.explore import PAGES, notebook_of
+
     _needs("panel", "glass")
-    notebook = notebook or notebooks_dir() / "explore" / "latent_vdd.ipynb"
+    notebook = notebook_of(page) if page in PAGES else Path(page)
     if not notebook.is_file():
-        raise InputError(f"there is no notebook {notebook}")
+        raise InputError(f"there is no notebook {notebook}: give the path of one, or a page; {nearest(page, PAGES)}")
     command = [sys.executable, "-m", "panel", "serve", str(notebook), "--address", "127.0.0.1", "--port", str(port)]
     command += ["--allow-websocket-origin", f"127.0.0.1:{port}", "--allow-websocket-origin", f"localhost:{port}"]
     _start([*command, *([] if no_browser else ["--show"])], {}, print_command)

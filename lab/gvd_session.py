@@ -3,7 +3,10 @@
     x0' = x0 + lambda s_t w_f (m - x0)
 
 The twin depends on neither lambda nor the rest of the pull: it is sampled once and kept, and a guided clip is sampled from the first step
-that is pulled. Both run in step, each as one clip alone, so what is remembered is what would be sampled again, bit for bit.
+that is pulled, or that no earlier clip has in common with it. Both run in step, each as one clip alone, so what is remembered is what would
+be sampled again, bit for bit.
+
+The knobs of the guided clip may change on the way, see :mod:`vidistill.lab.until`; its twin has those of now.
 
 Shapes: N steps, T frames; clips uint8 ``[3, T, H, W]``, latents float32 ``[1, C, T, h, w]``. Distances are root mean squares of latents.
 """
@@ -11,7 +14,7 @@ Shapes: N steps, T frames; clips uint8 ``[3, T, H, W]``, latents float32 ``[1, C
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +28,13 @@ from vidistill.data.world import MOTIONS
 from vidistill.errors import choose
 from vidistill.guide import Pull
 from vidistill.knobs import Knob, Knobs
+from vidistill.lab.branches import Branches, onward
 from vidistill.lab.memory import Memory
 from vidistill.lab.presets import load_presets
 from vidistill.lab.previews import PREVIEWS, Pace, Preview, preview
 from vidistill.lab.session import WorldClips
 from vidistill.lab.steps import Step
+from vidistill.lab.until import Span, segments, spans, told
 from vidistill.lab.zoo_session import Reading, ZooSession, read
 from vidistill.measure.generated import nearest
 from vidistill.measure.guided import way
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
     from vidistill.sample import Step as Sampled
 
 PULL = ("strength", "weight", "decay", "t_high", "t_low", "centre")
+PULLED = ("strength", "weight", "decay", "centre", "centres", "pick")
+"""What a step that is pulled depends on."""
+
 SAMPLER = ("sampling_steps", "guidance", "eta")
 
 KNOBS = Knobs(
@@ -82,26 +90,27 @@ class Look:
 
     Attributes:
         label, prompt, model, seed: of what.
-        values: the knobs, as used.
+        values: the knobs, as used, after the last change on the way.
+        until: the knobs that were others before, see :mod:`vidistill.lab.until`; "" where none were.
         clips: ``TWIN``, ``GUIDED``, ``CENTRE`` -> the clip.
         pictures: uint8 ``[K, 3, H, W]``, the middle frame of each centre of the class.
         sizes: clips of each centre's cluster.
         motions, norms: of each centre, as shares of its clips'.
         centres: what the centres move like, in words.
         times: timestep of each step.
-        rates: ``lambda s_t`` of each step, 0 where it is not guided.
+        rates: ``lambda s_t`` of each step, 0 where it is not guided. What is told of a step is by the knobs that it had.
         decay: ``w_f`` of each frame.
         gone: share of the way from the twin to the centre that each frame has gone in the end, along the straight line.
         force: ``[N][T]``, root mean square of the pull's change of the clean clip.
-        paths: ``TWIN``, ``GUIDED`` -> distance of the predicted clean clip to the centre after each step.
+        paths: ``TWIN``, ``GUIDED`` -> distance of the predicted clean clip to the centre that pulls, after each step.
         numbers: ``distance`` to the centre, ``motion`` and ``norm`` as shares of the real clips', ``nearest``: distance to the nearest real
             clip, of each of ``clips``; and of ``real`` clips, where that is a number.
         readings: name -> the motion that the exact parser reads.
         pull: ``1 - |x - m| / |x0 - m|``, x0 the twin.
         way: share of the way to the centre, along the straight line; above 1 is beyond it.
         guided: how many steps are guided, in words.
-        seconds: sampling and decoding.
-        evaluations: of the network.
+        seconds: sampling and decoding, without what was known.
+        evaluations: of the network, likewise.
         remembered: whether the twin was known.
         alarms: failure -> what is seen, and what may help.
         formed: ``TWIN``, ``GUIDED`` -> previews on the way; empty until they are made.
@@ -112,6 +121,7 @@ class Look:
     model: str
     seed: int
     values: dict[str, Any]
+    until: str
     clips: dict[str, Tensor]
     pictures: Tensor
     sizes: list[int]
@@ -163,35 +173,78 @@ class Twin:
         self.previews: dict[int, Preview] = {}
 
 
-class Run:
-    """A guided clip while it is sampled, step by step with its twin.
+class Part:
+    """Steps of a guided clip that have the same knobs.
 
     Args:
-        label, prompt, model, seed, k: of what; the knobs as used.
-        net: the model.
-        found: the centres of the class.
-        known: the twin, when it was sampled before.
+        span: the steps, and the knobs as used.
+        label: the class. net: the model. found: the centres of the class.
     """
 
-    def __init__(
-        self, label: str, prompt: str, model: str, seed: int, k: dict[str, Any], net: Denoiser, found: Centres, known: Twin | None
-    ) -> None:
-        self.label, self.prompt, self.model, self.seed, self.k, self.net, self.found = label, prompt, model, seed, k, net, found
-        self.twin, self.known = known or Twin(), known is not None
-        self.interval, self.grid = Interval(k["t_high"], k["t_low"]), net.grid(k["sampling_steps"])
-        self.rates = [self._rate(now, after) for now, after in self.grid]
-        self.pull = Pull(found.z[[k["pick"] - 1]], k["strength"], k["weight"], k["decay"], self.interval)
-        self.guided: list[Sampled] = []
-        self._previews: dict[int, Preview] = {}
+    def __init__(self, span: Span, label: str, net: Denoiser, found: Centres) -> None:
+        k = self.k = span.values
+        self.last, self.found, self.m = span.last, found, found.z[[k["pick"] - 1]]
+        self.interval = Interval(k["t_high"], k["t_low"])
+        self.pull = Pull(self.m, k["strength"], k["weight"], k["decay"], self.interval)
+        self.rates = [self._rate(now, after) for now, after in net.grid(k["sampling_steps"])[span.first - 1 : span.last]]
+        plain = k["guidance"], k["eta"]
+        pulled = *plain, label, *(k[name] for name in PULLED)
+        self.causes = [pulled if rate else plain for rate in self.rates]
 
     def _rate(self, now: Time, after: Time) -> float:
         return self.k["strength"] * pull_weight(self.k["weight"], now, after, self.k["eta"]) if self.interval.holds(now.t) else 0.0
 
+
+class Run:
+    """A guided clip while it is sampled, step by step with its twin.
+
+    Args:
+        label, prompt, model, seed, until: of what; the knobs that were others, as a line.
+        net: the model.
+        parts: the guided clip's, in turn.
+        known: the twin, when it was sampled before.
+
+    Attributes:
+        causes: what each step of the guided clip depends on, beside the steps before it.
+        shared: how many of its first steps are the twin's.
+        own: how many of them are known or the twin's; those after them are sampled for it alone.
+    """
+
+    def __init__(
+        self, label: str, prompt: str, model: str, seed: int, until: str, net: Denoiser, parts: list[Part], known: Twin | None
+    ) -> None:
+        self.label, self.prompt, self.model, self.seed, self.until, self.net, self.parts = label, prompt, model, seed, until, net, parts
+        self.k, self.found = parts[-1].k, parts[-1].found
+        self.twin, self.known = known or Twin(), known is not None
+        self.grid = net.grid(self.k["sampling_steps"])
+        self.rates = [rate for part in parts for rate in part.rates]
+        place = model, prompt, seed, self.k["sampling_steps"]
+        self.causes = [(*place, *cause) for part in parts for cause in part.causes]
+        plain = *place, self.k["guidance"], self.k["eta"]
+        self.shared = next((index for index, cause in enumerate(self.causes) if cause != plain), len(self.causes))
+        self.guided: list[Sampled] = []
+        self.own = len(self.causes)
+        self._previews: dict[int, Preview] = {}
+
     @property
-    def seconds(self) -> float:
-        """What was spent on sampling so far."""
-        plain, pulled = self.twin.steps[len(self.guided) - 1], self.guided[-1]
-        return (0.0 if self.known else plain.seconds) + (0.0 if pulled is plain else pulled.seconds)
+    def centres(self) -> list[Tensor]:
+        """The centre that pulls, of each step."""
+        return [part.m for part in self.parts for _ in part.rates]
+
+    @property
+    def spent(self) -> tuple[float, int]:
+        """Seconds of sampling and evaluations of the network so far, without those of steps that were known."""
+        steps = [] if self.known else self.twin.steps[-1:]
+        paid, before = [*steps, *self.guided[self.own :][-1:]], self.guided[: self.own][-1:] if len(self.guided) > self.own else []
+        seconds = sum(step.seconds for step in paid) - sum(step.seconds for step in before)
+        return seconds, sum(step.evaluations for step in paid) - sum(step.evaluations for step in before)
+
+    def told(self) -> str:
+        """Say how many steps are guided."""
+        count, last = sum(map(bool, self.rates)), self.parts[-1]
+        if count and len(self.parts) > 1:
+            return f"{count} of {len(self.rates)} steps are guided"
+        return last.interval.told(self.grid) if self.k["strength"] else f"0 of {len(self.rates)} steps are guided: lambda is 0"
 
     def preview(self, done: int) -> tuple[Preview, Preview]:
         """Return a frame of the twin and of the guided clip after a step."""
@@ -221,22 +274,23 @@ class GvdSession:
         self.per_class = per_class
         self._seed = seed
         self._memory = Memory()
+        self._branches = Branches()
         self._costs: dict[str, float] = {}
 
     def prompt(self, label: str) -> str:
         """Return the prompt of a class as the paper has it: its name in words."""
         return str(PAPER["prompt"].default).replace("{class}", spoken(choose("class", label, self.classes)))
 
-    def look(self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0) -> Look:
+    def look(self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0, until: str = "") -> Look:
         """Return the last of :meth:`steps`."""
-        *_, last = self.steps(label, prompt, model, values, seed=seed, previews=False)
+        *_, last = self.steps(label, prompt, model, values, seed=seed, until=until, previews=False)
         return last.result
 
     def steps(
-        self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0, previews: bool = True
+        self, label: str, prompt: str, model: str, values: Mapping[str, Any], *, seed: int = 0, until: str = "", previews: bool = True
     ) -> Iterator[Step]:
-        """Sample the guided clip and, unless it is known, its twin; results are previews of both and a :class:`Look`, which comes
-        as soon as the clips are there, and again with a preview of every few steps.
+        """Sample the guided clip and its twin from the first step on that is not known; results are previews of both and a :class:`Look`,
+        which comes as soon as the clips are there, and again with a preview of every few steps.
 
         Args:
             label: the class, whose real clips have the centres.
@@ -244,10 +298,12 @@ class GvdSession:
             model: its name.
             values: the knobs.
             seed: of the noise.
+            until: knobs of the guided clip that were others up to some step, see :mod:`vidistill.lab.until`.
             previews: decode frames on the way.
 
         Raises:
-            InputError: the model cannot be loaded or does not know a word, or a knob's value is not possible with it.
+            InputError: the model cannot be loaded or does not know a word, a knob's value is not possible with it, or ``until`` is no such
+                line or is not of this many steps.
         """
         choose("class", label, self.classes)
         k = KNOBS.resolve(values)
@@ -255,12 +311,13 @@ class GvdSession:
         text = self.zoo.check(model, prompt)
         net = self.zoo.load(model)
         yield Step(f"real clips of {label}", 0, 1)
-        found = self._centres(net, label, k)
-        k |= {"centres": len(found.z), "pick": min(k["pick"], len(found.z))}
-        k |= {"sampling_steps": k["sampling_steps"] or net.steps, "guidance": k["guidance"] or net.guidance}
-        run = Run(label, text, model, seed, k, net, found, self._memory.known(("twin", *_same(model, text, seed, k))))
+        k |= {"sampling_steps": k["sampling_steps"] or net.steps}
+        parts = [self._part(net, label, span) for span in spans(until, KNOBS, k, k["sampling_steps"])]
+        twin = ("twin", *_same(model, text, seed, parts[-1].k))
+        run = Run(label, text, model, seed, told(segments(until, KNOBS)), net, parts, self._memory.known(twin))
         yield from self._sample(run, previews)
-        self._memory.get(("twin", *_same(model, text, seed, k)), lambda: run.twin)
+        self._memory.get(twin, lambda: run.twin)
+        self._branches.keep(run.causes, run.guided)
         yield Step("decode", 0, 1)
         look = self._look(run)
         yield Step("decode", 1, 1, look)
@@ -272,6 +329,13 @@ class GvdSession:
         formed = {name: [pair[at] for pair in shown] for at, name in enumerate((TWIN, GUIDED))}
         yield Step("previews", len(wanted), len(wanted), replace(look, formed=formed))
 
+    def _part(self, net: Denoiser, label: str, span: Span) -> Part:
+        """Set steps up: the knobs that name the model's own value, or more centres than there are, get a number."""
+        k = span.values
+        found = self.centres(net, label, k)
+        k |= {"centres": len(found.z), "pick": min(k["pick"], len(found.z)), "guidance": k["guidance"] or net.guidance}
+        return Part(span, label, net, found)
+
     def _sample(self, run: Run, previews: bool) -> Iterator[Step]:
         """Run the sampler; previews of both clips where they are paid for."""
         pace, total = Pace(self._costs, run.model), run.k["sampling_steps"]
@@ -280,25 +344,25 @@ class GvdSession:
                 run.twin.steps.append(plain)
             run.guided.append(pulled)
             yield Step("sample", done, total)
-            if previews and pace.due(done, total, run.seconds):
+            if previews and pace.due(done, total, run.spent[0]):
                 with pace.paid(done, total):
                     for shown in run.preview(done):
                         yield Step("sample", done, total, shown)
 
     def _look(self, run: Run) -> Look:
-        k, net, found, row = run.k, run.net, run.found, run.k["pick"] - 1
+        k, net, found, row, at = run.k, run.net, run.found, run.k["pick"] - 1, run.centres
         began = time.perf_counter()
         place = (*_place(net, run.label), k["centres"], k["centre"])
-        m, plain, pulled = found.z[[row]], run.twin.steps[-1], run.guided[-1]
+        m, plain, pulled = at[-1], run.twin.steps[-1], run.guided[-1]
         clips = {
             TWIN: self._memory.get(("clip", *_same(run.model, run.prompt, run.seed, k)), lambda: _decoded(net, plain.latents)),
             GUIDED: _decoded(net, pulled.latents),
             CENTRE: self._memory.get(("centre", *place, row), lambda: _decoded(net, m)),
         }
-        seconds = run.seconds + time.perf_counter() - began
+        spent, evaluations = run.spent
+        seconds = spent + time.perf_counter() - began
         x0, x = plain.latents.float().cpu(), pulled.latents.float().cpu()
         numbers = _numbers({TWIN: x0, GUIDED: x, CENTRE: m}, m, self._real(net, run.label))
-        told = run.interval.told(run.grid) if k["strength"] else f"0 of {len(run.grid)} steps are guided: lambda is 0"
         nothing = torch.zeros(1, net.shape[1])
         look = Look(
             label=run.label,
@@ -306,6 +370,7 @@ class GvdSession:
             model=run.model,
             seed=run.seed,
             values=k,
+            until=run.until,
             clips=clips,
             pictures=self._memory.get(("pictures", *place), lambda: _middles(net, found)),
             sizes=found.sizes.tolist(),
@@ -316,32 +381,40 @@ class GvdSession:
             rates=run.rates,
             decay=frame_weights(k["decay"], net.shape[1]).tolist(),
             gone=[float(way(*(z[:, :, f] for z in (x, x0, m)))) for f in range(net.shape[1])],
-            force=[at.forces.get(run.pull.name, nothing)[0].tolist() for at in run.guided],
-            paths={name: [_rms(at.x0.float().cpu() - m) for at in steps] for name, steps in ((TWIN, run.twin.steps), (GUIDED, run.guided))},
+            force=[step.forces.get(Pull.name, nothing)[0].tolist() for step in run.guided],
+            paths={TWIN: _paths(run.twin.steps, at), GUIDED: _paths(run.guided, at)},
             numbers=numbers,
             readings={name: _motion(clip) for name, clip in clips.items()},
             pull=1 - numbers["distance"][GUIDED] / max(numbers["distance"][TWIN], 1e-12),
             way=float(way(x, x0, m)),
-            guided=told,
+            guided=run.told(),
             seconds=seconds,
-            evaluations=(0 if run.known else plain.evaluations) + (0 if pulled is plain else pulled.evaluations),
+            evaluations=evaluations,
             remembered=run.known,
         )
         return replace(look, alarms=alarms(look))
 
     def _pairs(self, run: Run) -> Iterator[tuple[Sampled, Sampled]]:
-        """Yield the steps of the twin and of the guided clip in pairs; before the first step that is pulled they are one."""
+        """Yield the steps of the twin and of the guided clip in pairs; as long as they depend on the same they are one."""
         from vidistill.sample import sample
 
-        options = {"seeds": [run.seed], "steps": run.k["sampling_steps"], "guidance": run.k["guidance"], "eta": run.k["eta"]}
-        first = next((index for index, rate in enumerate(run.rates) if rate), len(run.rates))
-        guided: Iterator[Sampled] | None = None
-        before: Tensor | None = None
-        for index, plain in enumerate(run.twin.steps if run.known else sample(run.net, [run.prompt], **options)):
-            if index == first:
-                guided = sample(run.net, [run.prompt], operators=(run.pull,), start=first, latents=before, **options)
-            yield plain, plain if guided is None else next(guided)
-            before = plain.latents
+        def sampler(k: Mapping[str, Any], **more: Any) -> Iterator[Sampled]:
+            return sample(run.net, [run.prompt], seeds=[run.seed], steps=k["sampling_steps"], guidance=k["guidance"], eta=k["eta"], **more)
+
+        def pulled(number: int, start: int, latents: Tensor | None) -> Iterator[Sampled]:
+            part = run.parts[number]
+            return sampler(part.k, operators=(part.pull,), start=start, latents=latents)
+
+        plains = run.twin.steps if run.known else sampler(run.k)
+        for number in range(len(run.parts) - 1):
+            pulled(number, 0, None)  # what these knobs cannot be with the model is refused before anything is sampled
+        known = self._branches.known(run.causes)
+        run.own = max(len(known), run.shared)
+        rest: Iterator[Sampled] = iter(())
+        for index, plain in enumerate(plains):
+            if index == run.own:
+                rest = onward(run.guided, [part.last for part in run.parts], pulled)
+            yield plain, known[index] if index < len(known) else plain if index < run.own else next(rest)
 
     def _real(self, net: Denoiser, label: str) -> Real:
         """The same scenes for every class: only the motion differs."""
@@ -354,7 +427,8 @@ class GvdSession:
 
         return self._memory.get(("real", *_place(net, label)), make)
 
-    def _centres(self, net: Denoiser, label: str, k: Mapping[str, Any]) -> Centres:
+    def centres(self, net: Denoiser, label: str, k: Mapping[str, Any]) -> Centres:
+        """Return the centres of a class, ``k["centres"]`` of the kind ``k["centre"]``, made once."""
         return self._memory.get(
             ("centres", *_place(net, label), k["centres"], k["centre"]),
             lambda: class_centres(self._real(net, label).z, k=k["centres"], kind=k["centre"], seed=self._seed),
@@ -364,7 +438,9 @@ class GvdSession:
 def alarms(look: Look) -> dict[str, str]:
     """Name the failures that a look shows: what is seen, against the twin, and what may help."""
     if not any(look.rates):
-        return {"no guidance": f"{look.guided[0].upper()}{look.guided[1:]}. The guided clip is its twin."}
+        same = torch.equal(look.clips[GUIDED], look.clips[TWIN])
+        rest = "The guided clip is its twin." if same else "The clips differ only in how the prompt pulls and noise is added."
+        return {"no guidance": f"{look.guided[0].upper()}{look.guided[1:]}. {rest}"}
     found: dict[str, str] = {}
     row, moves, norm, near = look.values["pick"] - 1, look.numbers["motion"], look.numbers["norm"], look.numbers["nearest"]
     if look.pull < SLIGHT:
@@ -407,6 +483,11 @@ def _decoded(net: Denoiser, z: Tensor) -> Tensor:
 
 def _rms(z: Tensor) -> float:
     return float(z.square().mean().sqrt())
+
+
+def _paths(steps: Sequence[Sampled], centres: Sequence[Tensor]) -> list[float]:
+    """Return the distance to a centre after each step."""
+    return [_rms(step.x0.float().cpu() - m) for step, m in zip(steps, centres, strict=True)]
 
 
 def _motion(clip: Tensor) -> str:

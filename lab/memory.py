@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -9,9 +10,10 @@ REMEMBER = 200  # answers kept
 
 
 class Memory:
-    """Keeps the last ``REMEMBER`` answers; the oldest goes first."""
+    """Keeps the last ``REMEMBER`` answers; the oldest goes first. Pages of several people may share one."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._answers: dict[Hashable, Any] = {}
 
     def known(self, key: Hashable) -> Any:
@@ -20,8 +22,12 @@ class Memory:
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the answer to ``key``, made when it is not known."""
-        if key not in self._answers:
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+        answer = make()
+        with self._lock:
             while len(self._answers) >= REMEMBER:
-                self._answers.pop(next(iter(self._answers)), None)
-            self._answers[key] = make()
-        return self._answers[key]
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = answer
+        return answer

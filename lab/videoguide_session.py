@@ -4,7 +4,10 @@
     x <- F^-1(M F(x) + (1 - M) F(n))               after each of them: high frequencies are drawn anew
 
 The clips of the base and of the teacher depend on none of this: they are sampled once and kept, and a turn of a guidance knob samples the
-guided clip alone. All three run in step, each as one clip alone, so what is remembered is what would be sampled again, bit for bit.
+guided clip alone, from the first step on that no earlier one has in common with it. All three run in step, each as one clip alone, so what
+is remembered is what would be sampled again, bit for bit.
+
+The knobs of the guided clip may change on the way, see :mod:`vidistill.lab.until`; base and teacher alone have those of now.
 
 Shapes: N steps, T frames; clips uint8 ``[3, T, H, W]``, latents float32 ``[1, C, T, h, w]``.
 """
@@ -15,6 +18,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +29,12 @@ from vidistill.data.parse import parse
 from vidistill.errors import choose
 from vidistill.guide import low_pass_mask
 from vidistill.knobs import Knobs
+from vidistill.lab.branches import Branches, onward
 from vidistill.lab.memory import Memory
 from vidistill.lab.presets import load_presets
 from vidistill.lab.previews import PREVIEWS, Pace, Preview, preview
 from vidistill.lab.steps import Step
+from vidistill.lab.until import Span, segments, spans, told
 from vidistill.lab.zoo_session import Reading, Take, ZooSession, read
 from vidistill.measure.generated import drift
 from vidistill.measure.truth import motion_seen, video_table
@@ -43,6 +49,9 @@ if TYPE_CHECKING:
 TEACHING = ("beta", "guided", "tau")
 FILTERING = ("space", "time")
 MORE = ("sampling_steps", "guidance", "eta", "inside", "outside", "lam", "points", "t_map", "scale", "filter", "order")
+
+TEACHES, FILTERS = ("beta", "tau", "points", "t_map", "scale"), ("space", "time", "filter", "order")
+"""What a step that the teacher, or the low-pass, works on depends on."""
 
 KNOBS = Knobs("videoguide", *(PAPER[name] for name in (*TEACHING, *FILTERING, *MORE)))
 """The paper's knobs that show in one clip."""
@@ -90,8 +99,11 @@ class Look:
 
     Attributes:
         prompt, base, teacher, seed: of what; ``teacher`` is ``SELF`` where it is the base.
-        values: the knobs, as used.
-        takes: ``BASE``, ``TEACHER``, ``GUIDED`` -> the clip, what the exact parser reads in it, its seconds of sampling and evaluations.
+        values: the knobs, as used, after the last change on the way.
+        until: the knobs that were others before, see :mod:`vidistill.lab.until`; "" where none were. What is told of a step is by the knobs
+            that it had.
+        takes: ``BASE``, ``TEACHER``, ``GUIDED`` -> the clip, what the exact parser reads in it, its seconds of sampling and evaluations,
+            of all its steps.
         numbers: measure -> clip -> value, None where there is none. ``drift_<factor>`` and ``drift_any``: share of the visible frames that
             show another shape, colour, background than the clip does; ``motion``: path of the object in half widths of the frame;
             ``probe_*``: VBench's aggregators over offline probes.
@@ -99,13 +111,13 @@ class Look:
         ways: how outputs are combined in each step.
         scales: scale of ordinary guidance that makes the same step.
         forces: operator -> root mean square of its change in each step, 0 where it did nothing.
-        apart: root mean square of ``x0_G - x0`` in each guided step; empty where beta is 1.
+        apart: root mean square of ``x0_G - x0`` in each guided step, without those where beta is 1.
         mask: ``M`` where f_W = 0, ``[T][H]`` from the lowest frequency to the highest, negative ones first; empty without a filter.
         axes: the frequencies of its rows and columns, shares of the highest.
         kept, modes: modes with ``M`` > 1/2, all without a filter; and how many there are.
         changed: root mean square of what guidance changed in the base's clip, as a share of that clip's.
         guided: how many steps are guided, in words.
-        remembered: the clips that were known.
+        remembered: the clips of one model alone that were known.
         paths: clip -> ``"step"``, ``"drift"``, ``"motion"`` of the clean clip that is predicted after some steps, the last being the clip
             itself, which alone is there at first.
         alarms: failure -> what is seen, and what may help.
@@ -117,6 +129,7 @@ class Look:
     teacher: str
     seed: int
     values: dict[str, Any]
+    until: str
     takes: dict[str, Take]
     numbers: dict[str, dict[str, float | None]]
     times: list[float]
@@ -200,28 +213,45 @@ class Run:
 
     Attributes:
         prompt, base, teacher, seed: of what.
-        values: the knobs as used.
+        until: the knobs that were others, as a line.
+        spans: steps and knobs of the guided clip, as used.
+        causes: what each of its steps depends on, beside the steps before it.
+        known: seconds of its steps that were known.
         tracks: the clips.
-        samplers: a sampler for each that is not known.
+        samplers: the steps of each that is not known, those of the guided clip in any case.
     """
 
     prompt: str
     base: str
     teacher: str
     seed: int
-    values: dict[str, Any]
+    until: str
+    spans: tuple[Span, ...]
+    causes: tuple[Any, ...]
+    known: float
     tracks: tuple[Track, ...]
     samplers: Mapping[str, Iterator[Sampled]]
 
     @property
+    def values(self) -> dict[str, Any]:
+        """The knobs after the last change."""
+        return self.spans[-1].values
+
+    @property
+    def each(self) -> list[dict[str, Any]]:
+        """The knobs of each step."""
+        return [span.values for span in self.spans for _ in range(span.first, span.last + 1)]
+
+    @property
     def remembered(self) -> tuple[str, ...]:
-        """The clips that were known."""
+        """The clips of one model alone that were known."""
         return tuple(track.name for track in self.tracks if track.name not in self.samplers)
 
     @property
     def seconds(self) -> float:
         """What was spent on sampling so far."""
-        return sum(track.steps[-1].seconds for track in self.tracks if track.name in self.samplers)
+        known = {track.name: self.known if track.name == GUIDED else 0.0 for track in self.tracks if track.name in self.samplers}
+        return sum(max(0.0, track.steps[-1].seconds - known[track.name]) for track in self.tracks if track.name in known)
 
     def advance(self) -> None:
         """Sample one more step of every clip that is not known."""
@@ -241,6 +271,7 @@ class VideoGuideSession:
     def __init__(self, models: Mapping[str, str | Path] | None = None, *, device: str = "cpu") -> None:
         self.zoo = ZooSession(models, device=device)
         self._memory = Memory()
+        self._branches = Branches()
         self._costs: dict[str, float] = {}
 
     @property
@@ -253,13 +284,13 @@ class VideoGuideSession:
         text = self.zoo.check(base, prompt)
         return text if choose("teacher", teacher, self.teachers) == SELF else self.zoo.check(teacher, prompt)
 
-    def look(self, prompt: str, base: str, teacher: str, values: Mapping[str, Any], *, seed: int = 0) -> Look:
+    def look(self, prompt: str, base: str, teacher: str, values: Mapping[str, Any], *, seed: int = 0, until: str = "") -> Look:
         """Return the last of :meth:`steps`."""
-        *_, last = self.steps(prompt, base, teacher, values, seed=seed, previews=False)
+        *_, last = self.steps(prompt, base, teacher, values, seed=seed, until=until, previews=False)
         return last.result
 
     def steps(
-        self, prompt: str, base: str, teacher: str, values: Mapping[str, Any], *, seed: int = 0, previews: bool = True
+        self, prompt: str, base: str, teacher: str, values: Mapping[str, Any], *, seed: int = 0, until: str = "", previews: bool = True
     ) -> Iterator[Step]:
         """Sample the guided clip and, unless they are known, the base's and the teacher's; results are previews and a :class:`Look`, which
         comes as soon as the clips are there, and again with a preview of every few steps and what drift and motion were at each.
@@ -269,11 +300,12 @@ class VideoGuideSession:
             base, teacher: their names; the teacher may be ``SELF``.
             values: the knobs.
             seed: of all noise.
+            until: knobs of the guided clip that were others up to some step, see :mod:`vidistill.lab.until`.
             previews: decode frames on the way.
 
         Raises:
-            InputError: a model cannot be loaded or does not know a word, the teacher cannot guide the base, or a knob's value is not
-                possible with them.
+            InputError: a model cannot be loaded or does not know a word, the teacher cannot guide the base, a knob's value is not possible
+                with them, or ``until`` is no such line or is not of this many steps.
         """
         k = KNOBS.resolve(values)
         choose("base model", base, self.zoo.names)
@@ -282,10 +314,11 @@ class VideoGuideSession:
         for name in (base, *([] if teacher == SELF else [teacher])):
             yield Step(f"load {name}", 0, 1)
             self.zoo.load(name)
-        run = self._begin(self.check(base, teacher, prompt), base, teacher, k, seed)
+        run = self._begin(self.check(base, teacher, prompt), base, teacher, k, seed, until)
         yield from self._sample(run, previews)
         for track in run.tracks[:-1]:
             self._memory.get(self._key(run, track.name), lambda track=track: track)
+        self._branches.keep(run.causes, run.tracks[-1].steps)
         yield Step("decode", 0, 1)
         look = self._look(run)
         yield Step("decode", 1, 1, look)
@@ -298,19 +331,32 @@ class VideoGuideSession:
         formed = {track.name: [track.preview(done) for done in wanted] for track in run.tracks}
         yield Step("drift and motion on the way", len(wanted), len(wanted), replace(look, formed=formed, paths=_paths(run, wanted)))
 
-    def _begin(self, text: str, base: str, teacher: str, k: dict[str, Any], seed: int) -> Run:
+    def _begin(self, text: str, base: str, teacher: str, k: dict[str, Any], seed: int, until: str) -> Run:
         """Set up the clips and, before anything is sampled, check the knobs against the models."""
         from vidistill.sample import sample
 
         net = self.zoo.load(base)
         other = net if teacher == SELF else self.zoo.load(teacher)
-        k = k | {"sampling_steps": k["sampling_steps"] or net.steps, "guidance": k["guidance"] or net.guidance}
-        options = {"seeds": [seed], "steps": k["sampling_steps"]}
-        own = {"guidance": k["guidance"], "eta": k["eta"]}
-        run = Run(text, base, teacher, seed, k, (), {})
-        operators, guidance = steering(k, net, other, [text])
-        samplers = {GUIDED: sample(net, [text], operators=operators, **options, **own | {"guidance": guidance})}
+        k = k | {"sampling_steps": k["sampling_steps"] or net.steps}
+        parts = tuple(spans(until, KNOBS, k, k["sampling_steps"]))
+        for part in parts:
+            part.values["guidance"] = part.values["guidance"] or net.guidance
+            First(part.values["guided"]).check(k["sampling_steps"])
+        k, options = parts[-1].values, {"seeds": [seed], "steps": k["sampling_steps"]}
+        steered = [steering(part.values, net, other, [text]) for part in parts]
+
+        def pulled(number: int, start: int, latents: Tensor | None) -> Iterator[Sampled]:
+            operators, guidance = steered[number]
+            how = {"operators": operators, "guidance": guidance, "eta": parts[number].values["eta"]}
+            return sample(net, [text], start=start, latents=latents, **options, **how)
+
+        place = base, teacher, text, seed, k["sampling_steps"]
+        causes = tuple((*place, *_causes(part.values, index)) for part in parts for index in range(part.first - 1, part.last))
+        known = self._branches.known(causes)
+        samplers: dict[str, Iterator[Sampled]] = {GUIDED: chain(known, onward(known, [part.last for part in parts], pulled))}
+        run = Run(text, base, teacher, seed, told(segments(until, KNOBS)), parts, causes, known[-1].seconds if known else 0.0, (), {})
         tracks = []
+        own = {"guidance": k["guidance"], "eta": k["eta"]}
         for name, model, how in ((BASE, net, own), *([] if other is net else [(TEACHER, other, {})])):
             if (track := self._memory.known(self._key(run, name))) is None:
                 track, samplers[name] = Track(name, model, text), sample(model, [text], **options, **how)
@@ -324,10 +370,11 @@ class VideoGuideSession:
 
     def _sample(self, run: Run, previews: bool) -> Iterator[Step]:
         """Run the samplers in step; previews of all clips where they are paid for."""
-        total, first = run.values["sampling_steps"], run.values["guided"]
+        total, each = run.values["sampling_steps"], run.each
         pace = Pace(self._costs, f"{run.base} {len(run.samplers)}")
         for done in range(1, total + 1):
             run.advance()
+            first = each[done - 1]["guided"]
             step = Step("guided step", done, first) if done <= first else Step("step", done, total)
             yield step
             if previews and pace.due(done, total, run.seconds):
@@ -337,8 +384,8 @@ class VideoGuideSession:
 
     def _look(self, run: Run) -> Look:
         k, net, steered = run.values, run.tracks[-1].net, run.tracks[-1]
-        grid, first = net.grid(k["sampling_steps"]), k["guided"]
-        ways = [k["inside"] if index < first else k["outside"] for index in range(len(grid))]
+        grid, first, each = net.grid(k["sampling_steps"]), k["guided"], run.each
+        ways = [_way(own, index) for index, own in enumerate(each)]
         forces = {name: [_rms(at.forces.get(name)) for at in steered.steps] for name in ("teacher", "low-pass")}
         mask, shape = torch.ones(net.shape[1:]), net.shape[1:]
         if k["space"] and first:
@@ -351,19 +398,27 @@ class VideoGuideSession:
             teacher=run.teacher,
             seed=run.seed,
             values=k,
+            until=run.until,
             takes={track.name: self._take(run, track) for track in run.tracks},
             numbers={name: {track.name: track.numbers[name] for track in run.tracks} for name in steered.numbers},
             times=[float(now.t) for now, _ in grid],
             ways=ways,
-            scales=[guidance_scale(k["lam"], *at) if way == "cfg++" else k["guidance"] for way, at in zip(ways, grid, strict=True)],
+            scales=[
+                guidance_scale(own["lam"], *at) if way == "cfg++" else own["guidance"]
+                for way, own, at in zip(ways, each, grid, strict=True)
+            ],
             forces=forces,
-            apart=[force / (1 - k["beta"]) for force in forces["teacher"][:first]] if k["beta"] < 1 else [],
+            apart=[
+                force / (1 - own["beta"])
+                for index, (force, own) in enumerate(zip(forces["teacher"], each, strict=True))
+                if index < own["guided"] and own["beta"] < 1
+            ],
             mask=slice_.tolist() if k["space"] and first else [],
             axes=(_frequencies(shape[0]), _frequencies(shape[1])),
             kept=int((mask > 0.5).sum()),
             modes=mask.numel(),
             changed=float((pulled - plain).square().mean().sqrt() / plain.square().mean().sqrt()),
-            guided=First(first).told(grid),
+            guided=_guided(each) if run.until else First(first).told(grid),
             remembered=run.remembered,
             paths=_paths(run, []),
         )
@@ -387,8 +442,9 @@ def measured(clip: Tensor) -> dict[str, float | None]:
 def alarms(look: Look) -> dict[str, str]:
     """Name the failures that a look shows: what is seen, against the models alone, and what may help."""
     k = look.values
-    if not k["guided"] or (k["beta"] == 1 and not k["space"]):
-        why = "beta is 1 and there is no low-pass" if k["guided"] else "I is 0"
+    if not any(map(any, look.forces.values())):
+        late = f"the first {k['guided']} steps had other knobs"
+        why = "I is 0" if not k["guided"] else "beta is 1 and there is no low-pass" if k["beta"] == 1 and not k["space"] else late
         rest = "Clips differ only in how outputs are combined." if look.changed else "The guided clip is the base's."
         return {"no teacher": f"Nothing steers: {why}. {rest}"}
     found: dict[str, str] = {}
@@ -424,6 +480,23 @@ def _paths(run: Run, wanted: Sequence[int]) -> dict[str, dict[str, list[Any]]]:
     steps = [*wanted, run.values["sampling_steps"]]
     seen = {track.name: [track.seen(done) for done in steps] for track in run.tracks}
     return {name: {"step": steps, "drift": [one for one, _ in rows], "motion": [two for _, two in rows]} for name, rows in seen.items()}
+
+
+def _way(k: Mapping[str, Any], index: int) -> str:
+    """Return how outputs are combined in a step."""
+    return k["inside"] if index < k["guided"] else k["outside"]
+
+
+def _causes(k: Mapping[str, Any], index: int) -> tuple[Any, ...]:
+    """Return the knobs that a step of the guided clip depends on."""
+    way, steers = _way(k, index), index < k["guided"]
+    teaching = TEACHES if steers and k["beta"] < 1 else ()
+    filtering = FILTERS if steers and k["space"] else ()
+    return k["eta"], way, k["lam" if way == "cfg++" else "guidance"], *((name, k[name]) for name in (*teaching, *filtering))
+
+
+def _guided(each: Sequence[Mapping[str, Any]]) -> str:
+    return f"{sum(index < k['guided'] for index, k in enumerate(each))} of {len(each)} steps are guided"
 
 
 def _frequencies(n: int) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vidistill.lab.few_step_session import ANEW, EULER, KNOBS, TEACHER, Clips, FewStepSession, clock
 from vidistill.lab.previews import Preview
-from vidistill.widgets import style
-from vidistill.widgets.gvd import CELL
+from vidistill.lab.steps import Step
+from vidistill.widgets import style, theme
+from vidistill.widgets.desk import Desk
 from vidistill.widgets.knob_panel import KnobPanel
 from vidistill.widgets.player import Player
 from vidistill.widgets.run_bar import RunBar
@@ -23,6 +24,7 @@ from vidistill.widgets.zoo import readings_html
 
 FPS = 8
 WIDTH = 240  # pixels of the screen that a clip is shown on, at most
+NONE = "none"  # instead of the students' names; the notebook's empty parameter is all of them
 CLOCK = "on one clock: a clip is grey until its seconds are over"
 RULES = {"sde": "re-noised", "ode": "Euler"}
 SHOWN = {
@@ -89,15 +91,15 @@ def tiles_html(found: Clips) -> str:
 
 def numbers_html(found: Clips) -> str:
     """Return the measures of all clips, one row a clip."""
-    small = f"font-weight:400;font-size:11.5px;color:{style.MUTED}"
-    head = "".join(f'<th scope="col" style="{CELL}">{what}<div style="{small}">{how}</div></th>' for what, how, _ in SHOWN.values())
+    small = f"font-weight:400;font-size:11.5px;color:{theme.MUTED}"
+    head = "".join(f'<th scope="col" style="{style.CELL}">{what}<div style="{small}">{how}</div></th>' for what, how, _ in SHOWN.values())
     rows = "".join(
-        f'<tr><th scope="row" style="{CELL};font-weight:600">{html.escape(said)}</th>'
-        + "".join(f'<td style="{CELL}">{style.number(found.numbers[key][name], form)}</td>' for key, (_, _, form) in SHOWN.items())
+        f'<tr><th scope="row" style="{style.CELL};font-weight:600">{html.escape(said)}</th>'
+        + "".join(f'<td style="{style.CELL}">{style.number(found.numbers[key][name], form)}</td>' for key, (_, _, form) in SHOWN.items())
         + "</tr>"
         for name, said in captions(found).items()
     )
-    return f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}</table>'
+    return style.table(head, rows)
 
 
 def alarms_html(found: Clips) -> str:
@@ -134,12 +136,21 @@ def made_html(found: Clips, pace: float) -> str:
     how = f"seed {found.seed}, teacher in {k['steps']} steps, guidance {k['guidance']:g}"
     known = f" · known before: {', '.join(found.remembered)}" if found.remembered else ""
     fast = f" · the clock runs {pace:.1f} times as fast" if pace > 1 else ""
-    return f'<span style="color:{style.MUTED}">{html.escape(found.prompt) or "(empty prompt)"} · {how}{html.escape(known)}{fast}</span>'
+    return f'<span style="color:{theme.MUTED}">{html.escape(found.prompt) or "(empty prompt)"} · {how}{html.escape(known)}{fast}</span>'
 
 
 def _by_caption(found: Clips) -> dict[str, Tensor]:
     said = captions(found)
     return {said[name].replace(", ", " "): clip for name, clip in found.clips.items()}
+
+
+def _first(found: Clips) -> str:
+    """Return the clip that counts: the first student's, the teacher's where there is none."""
+    return next(iter(found.students), TEACHER)
+
+
+def _names(settings: Mapping[str, Any]) -> list[str]:
+    return [name for name in settings["students"].split(", ") if name != NONE]
 
 
 def static_views(found: Clips) -> list[Any]:
@@ -168,9 +179,9 @@ class FewStepBench(pn.viewable.Viewer):
     """
 
     def __init__(self, session: FewStepSession, found: Clips, knobs: Mapping[str, Any], **params: Any) -> None:
-        super().__init__(**params)
+        super().__init__(name="few_step", **params)
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 6, 0), "stylesheets": [style.CONTROL]}
-        self._session, self._found = session, found
+        self._session, self._found, self.knobs = session, found, KNOBS
         self.prompt = pn.widgets.TextInput(name="prompt", value=found.prompt, **wide)
         self.students = pn.widgets.CheckBoxGroup(name="students", options=session.students, value=list(session.students), **wide)
         self.on_clock = pn.widgets.CheckBoxGroup(options=[CLOCK], value=[CLOCK], **{**wide, "margin": (8, 0, 0, 0)})
@@ -179,14 +190,16 @@ class FewStepBench(pn.viewable.Viewer):
         self.bar = RunBar(label="Run")
         self.player = Player(FPS)
         self.strip = Strip([TEACHER])
+        self.desk = Desk(self)
         self._screen = pn.Column(self.player, sizing_mode="stretch_width", margin=0)
         self._hint, self._made = style.text(""), style.text(margin=(6, 0, 0, 0))
         self._tiles, self._alarms = style.text(), style.text(margin=(8, 0, 0, 0))
         self._numbers, self._readings, self._frames = style.text(), style.text(), style.text()
         self.draw(found)
+        self.desk.remember(found, self.asked())
         self.bar.run_button.on_click(self.run)
-        self.panel.param.watch(self.run, ["values", "seed"])
-        self.students.param.watch(self.run, "value")
+        self.panel.param.watch(self._turned, ["values", "seed"])
+        self.students.param.watch(self._turned, "value")
         self.prompt.param.watch(self.run, "enter_pressed")
         self.prompt.param.watch(self._typed, "value")
         self.on_clock.param.watch(lambda event: self._play(self._found), "value")
@@ -207,18 +220,59 @@ class FewStepBench(pn.viewable.Viewer):
         self._screen.max_width = WIDTH * len(films)
         self._made.object = made_html(found, pace)
 
+    def asked(self) -> dict[str, Any]:
+        """Return the settings that the page asks for now."""
+        who = {"prompt": self.prompt.value, "students": ", ".join(self.students.value) or NONE, "teacher": self._session.teacher}
+        return who | self.panel.values | {"seed": self.panel.seed}
+
+    def steps(self, settings: Mapping[str, Any], previews: bool = True) -> Iterator[Step]:
+        """Return a run of such settings."""
+        values, students = {name: settings[name] for name in KNOBS}, _names(settings)
+        return self._session.steps(settings["prompt"], values, seed=settings["seed"], students=students, previews=previews)
+
     async def run(self, *events: Any) -> None:
         """Make the clips that the page asks for; a run under way is superseded."""
-        prompt, values, seed, students = self.prompt.value, dict(self.panel.values), self.panel.seed, list(self.students.value)
         self._hint.object = ""
         self.strip.begin([TEACHER])
-        await self.bar.run(lambda: self._session.steps(prompt, values, seed=seed, students=students), self._show)
+        await self.desk.run()
 
-    def _show(self, result: Preview | Clips) -> None:
+    def present(self, result: Preview | Clips, settings: Mapping[str, Any]) -> None:
+        """Draw a preview, or the clips so far; a run counts when all of them are there."""
         if isinstance(result, Preview):
             self.strip.add(result)
-        else:
-            self.draw(result)
+            return
+        self.draw(result)
+        if result.whole:
+            self.desk.remember(result, settings)
+
+    def recall(self, settings: Mapping[str, Any], look: Clips) -> None:
+        """Set the page as it was for these clips, and draw them; nothing is sampled again."""
+        with self.desk.recalled(settings, look):
+            self._hint.object = ""
+            self.prompt.value, self.students.value = settings["prompt"], _names(settings)
+            self.panel.set({name: settings[name] for name in KNOBS})
+            self.panel.seed = settings["seed"]
+            self.strip.begin([TEACHER])
+            self.draw(look)
+
+    def clip(self, look: Clips) -> Tensor:
+        """Return the first student's clip, the teacher's where there is no student."""
+        return look.clips[_first(look)]
+
+    def clips(self, look: Clips) -> dict[str, Tensor]:
+        """Return all clips by name."""
+        return look.clips
+
+    def numbers(self, look: Clips) -> dict[str, float | None]:
+        """Return what is measured of the clip that counts."""
+        name = _first(look)
+        return {what: look.numbers[what][name] for what in SHOWN} | {"seconds": look.takes[name].seconds}
+
+    def forming(self, look: Clips) -> None:
+        """Return None: four steps of a student leave nothing to fork."""
+
+    async def _turned(self, *events: Any) -> None:
+        await self.desk.follow()
 
     async def _typed(self, event: Any) -> None:
         prompt, students = self.prompt.value, list(self.students.value)
@@ -226,7 +280,7 @@ class FewStepBench(pn.viewable.Viewer):
             self._hint.object = hint
 
     def __panel__(self) -> pn.viewable.Viewable:
-        top = style.card("", self.prompt, self._hint, self.bar)
+        top = style.card("", self.prompt, self._hint, self.bar, self.desk.keys)
         label = style.text('<h3 style="font-size:12.5px;margin:0;font-weight:600">students</h3>')
         left = style.card("Models and knobs", label, self.students, self.panel)
         film = style.card(
@@ -244,4 +298,7 @@ class FewStepBench(pn.viewable.Viewer):
             style.card("Frame by frame", self._frames),
         ]
         note = "Students of few steps beside their teacher, and beside the teacher in as few steps: that is the clip each has to beat."
-        return style.page(style.title("Few steps", note, margin=(0, 0, 12, 0)), top, film, left=[left], centre=centre, right=right)
+        head = style.title("Few steps", note, margin=(0, 0, 12, 0))
+        page = style.page(head, top, film, left=[left], centre=centre, right=right)
+        page.append(self.desk)
+        return page

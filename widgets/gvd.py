@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import panel as pn
+from torch import Tensor
 
 from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, Look, presets
 from vidistill.lab.previews import Preview
-from vidistill.widgets import style
+from vidistill.lab.steps import Step
+from vidistill.lab.until import SETTING
+from vidistill.widgets import compare, style, theme
+from vidistill.widgets.desk import Desk
 from vidistill.widgets.knob_panel import KnobPanel
 from vidistill.widgets.player import Player, png
-from vidistill.widgets.pull import decay_figure, distance_figure, force_figure, rates_figure
+from vidistill.widgets.pull import decay_figure, decay_html, distance_figure, force_figure, rates_figure
 from vidistill.widgets.run_bar import RunBar
 from vidistill.widgets.strip import Strip, film_strip, frames_html, strip_html, strip_words, uri
 
@@ -25,7 +30,6 @@ MEASURES = {
     "nearest": ("distance to the nearest real clip", "rms of the latents"),
     "norm": ("norm", "share of the real clips' median"),
 }
-CELL = f"padding:4px 10px 4px 0;border-bottom:1px solid {style.LINE};text-align:left;vertical-align:top"
 
 
 def numbers_html(look: Look) -> str:
@@ -39,19 +43,17 @@ def numbers_html(look: Look) -> str:
     )
     cells = "".join(style.tile(*tile) for tile in tiles)
     columns = {**dict.fromkeys((TWIN, GUIDED, CENTRE)), "real": None}
-    head = "".join(f'<th scope="col" style="{CELL}">{name if name != "real" else "real clips"}</th>' for name in columns)
+    head = "".join(f'<th scope="col" style="{style.CELL}">{name if name != "real" else "real clips"}</th>' for name in columns)
     rows = "".join(
-        f'<tr><th scope="row" style="{CELL};font-weight:600">{what}'
-        f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{how}</div></th>'
-        + "".join(f'<td style="{CELL}">{style.number(look.numbers[key].get(name))}</td>' for name in columns)
+        f'<tr><th scope="row" style="{style.CELL};font-weight:600">{what}'
+        f'<div style="font-weight:400;font-size:11.5px;color:{theme.MUTED}">{how}</div></th>'
+        + "".join(f'<td style="{style.CELL}">{style.number(look.numbers[key].get(name))}</td>' for name in columns)
         + "</tr>"
         for key, (what, how) in MEASURES.items()
     )
-    seen = "".join(f'<td style="{CELL}">{html.escape(look.readings.get(name, look.label))}</td>' for name in columns)
-    read = f'<tr><th scope="row" style="{CELL};font-weight:600">motion that the parser reads</th>{seen}</tr>'
-    table = (
-        f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}{read}</table>'
-    )
+    seen = "".join(f'<td style="{style.CELL}">{html.escape(look.readings.get(name, look.label))}</td>' for name in columns)
+    read = f'<tr><th scope="row" style="{style.CELL};font-weight:600">motion that the parser reads</th>{seen}</tr>'
+    table = style.table(head, rows + read)
     return f'<div role="status" aria-live="polite" style="display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px">{cells}</div>{table}'
 
 
@@ -65,11 +67,11 @@ def centres_html(look: Look) -> str:
     chosen = look.values["pick"] - 1
     pictures = []
     for k, (picture, size, moves) in enumerate(zip(look.pictures, look.sizes, look.motions, strict=True)):
-        frame, said = (f"4px solid {style.ORANGE}", "pulls") if k == chosen else (f"4px solid {style.PAPER}", "")
+        frame, said = (f"4px solid {style.ORANGE}", "pulls") if k == chosen else (f"4px solid {theme.PAPER}", "")
         pictures.append(
-            f'<figure style="margin:0;text-align:center;font-size:11.5px;line-height:1.3;color:{style.MUTED}"><img src="{uri(picture)}" '
+            f'<figure style="margin:0;text-align:center;font-size:11.5px;line-height:1.3;color:{theme.MUTED}"><img src="{uri(picture)}" '
             f'width="56" height="56" style="display:block;border:{frame};border-radius:6px" alt="centre {k + 1} {said}">'
-            f'<figcaption><b style="color:{style.INK}">{k + 1} {said}</b><br>{_count(size)}<br>moves {moves:.0%}</figcaption></figure>'
+            f'<figcaption><b style="color:{theme.INK}">{k + 1} {said}</b><br>{_count(size)}<br>moves {moves:.0%}</figcaption></figure>'
         )
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:4px">{"".join(pictures)}</div>'
@@ -86,9 +88,10 @@ def alt_text(look: Look) -> str:
 def made_html(look: Look) -> str:
     """Return how the clips were made."""
     k = look.values
-    how = f"seed {look.seed}, {look.model}, {k['sampling_steps']} steps, guidance {k['guidance']:g}"
+    how = f"seed {look.seed}, {look.model}, {k['sampling_steps']} steps, guidance {k['guidance']:g}, lambda {k['strength']:g}"
+    how += f"; forked, until step {look.until}" if look.until else ""
     cost = f"{look.seconds:.2f} s, {look.evaluations} network evaluations{', the twin was known' if look.remembered else ''}"
-    return f'<span style="color:{style.MUTED}">{html.escape(look.prompt) or "(empty prompt)"} · {html.escape(how)} · {cost}</span>'
+    return f'<span style="color:{theme.MUTED}">{html.escape(look.prompt) or "(empty prompt)"} · {html.escape(how)} · {cost}</span>'
 
 
 def figures(look: Look) -> tuple[dict[str, Any], ...]:
@@ -114,6 +117,7 @@ def static_views(look: Look) -> list[Any]:
         HTML(alarms_html(look)),
         Image(data=png(film_strip(look.clips)), alt=strip_words(look.clips)),
         HTML(strip_html(look.formed)),
+        *compare.static_views(look.clips[TWIN], look.clips[GUIDED], (TWIN, GUIDED)),
         HTML(centres_html(look)),
         *(style.Static(figure) for figure in figures(look)),
     ]
@@ -133,30 +137,34 @@ class GvdBench(pn.viewable.Viewer):
     """
 
     def __init__(self, session: GvdSession, look: Look, knobs: dict[str, Any], **params: Any) -> None:
-        super().__init__(**params)
+        super().__init__(name="gvd", **params)
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 6, 0), "stylesheets": [style.CONTROL]}
-        self._session = session
-        self._quiet = False
+        self._session, self.knobs = session, KNOBS
         self.label = pn.widgets.Select(name="class", options=list(session.classes), value=look.label, **wide)
         self.prompt = pn.widgets.TextInput(name="prompt", value=look.prompt, **wide)
         self.model = pn.widgets.Select(name="model", options=session.zoo.names, value=look.model, **wide)
-        self.panel = KnobPanel(KNOBS, presets=presets(), start=knobs, uses=USES, seed=look.seed)
+        self._curve, self._length = style.text(margin=(0, 0, 6, 0)), len(look.decay)
+        self.panel = KnobPanel(KNOBS, presets=presets(), start=knobs, uses=USES, seed=look.seed, beside={"decay": self._curve})
         self.bar = RunBar(label="Run")
         self.player = Player()
         self.strip = Strip([TWIN, GUIDED])
+        self.desk = Desk(self)
         self._hint = style.text("")
         self._made, self._numbers, self._alarms = style.text(margin=(6, 0, 0, 0)), style.text(), style.text(margin=(8, 0, 0, 0))
         self._frames, self._centres = style.text(), style.text()
         self._plots = [style.plot() for _ in range(4)]
         self.panel.cap("sampling_steps", STEPS, f"here at most {STEPS}")
         self.panel.cap("centres", session.per_class, f"here at most {session.per_class}, the clips of a class")
-        self._cap_noise()
+        self._limits: tuple[Any, ...] = ()
+        self._cap()
         self.draw(look)
         self.strip.fill(look.formed)
+        self.desk.remember(look, self.asked())
         self.bar.run_button.on_click(self.run)
-        self.panel.param.watch(self.run, ["values", "seed"])
+        self.panel.param.watch(self._turned, ["values", "seed"])
         self.label.param.watch(self._classed, "value")
-        self.model.param.watch(self._picked, "value")
+        self.label.param.watch(self._turned, "value")
+        self.model.param.watch(self._turned, "value")
         self.prompt.param.watch(self.run, "enter_pressed")
         self.prompt.param.watch(self._typed, "value")
 
@@ -165,55 +173,98 @@ class GvdBench(pn.viewable.Viewer):
         self.player.load(look.clips, alt_text(look))
         self._made.object, self._numbers.object, self._alarms.object = made_html(look), numbers_html(look), alarms_html(look)
         self._frames.object, self._centres.object = frames_html(look.clips), centres_html(look)
+        self._length = len(look.decay)
+        self._draw_decay()
         for plot, figure in zip(self._plots, figures(look), strict=True):
             plot.object = figure
-        count = len(look.sizes)
-        self._cap("pick", count, f"here 1 to {count}" if count > 1 else "there is one")
+
+    def asked(self) -> dict[str, Any]:
+        """Return the settings that the page asks for now; without a prompt it is the class's, as in the notebook."""
+        label = self.label.value
+        who = {"label": label, "prompt": self.prompt.value or self._session.prompt(label), "model": self.model.value}
+        return who | self.panel.values | {"seed": self.panel.seed, "per_class": self._session.per_class}
+
+    def steps(self, settings: Mapping[str, Any], previews: bool = True) -> Iterator[Step]:
+        """Return a run of such settings."""
+        who = (settings["label"], settings["prompt"], settings["model"])
+        values, until = {name: settings[name] for name in KNOBS}, settings.get(SETTING, "")
+        return self._session.steps(*who, values, seed=settings["seed"], previews=previews, until=until)
 
     async def run(self, *events: Any) -> None:
         """Make the clips that the page asks for; a run under way is superseded."""
-        if self._quiet:
-            return
-        asked = (self.label.value, self.prompt.value, self.model.value, dict(self.panel.values))
-        seed = self.panel.seed
         self._hint.object = ""
         self.strip.begin([TWIN, GUIDED])
-        await self.bar.run(lambda: self._session.steps(*asked, seed=seed), self._show)
+        await self.desk.run()
 
-    def _show(self, result: Preview | Look) -> None:
+    def present(self, result: Preview | Look, settings: Mapping[str, Any]) -> None:
+        """Draw a preview or a look."""
         if isinstance(result, Preview):
             self.strip.add(result)
-        elif result.formed:  # the same look once more, now with its previews
+            return
+        if result.formed:  # the same look once more, now with its previews
             self.strip.fill(result.formed)
         else:
             self.draw(result)
+        self.desk.remember(result, settings)
 
-    async def _classed(self, event: Any) -> None:
-        if self.prompt.value == self._session.prompt(event.old):  # a prompt that somebody wrote stays
+    def recall(self, settings: Mapping[str, Any], look: Look) -> None:
+        """Set the page as it was for a look, and draw it; nothing is sampled again."""
+        with self.desk.recalled(settings, look):
+            self._hint.object = ""
+            self.label.value, self.prompt.value, self.model.value = settings["label"], settings["prompt"], settings["model"]
+            self.panel.set({"centres": settings["centres"]})  # they limit the pick
+            self._cap()
+            self.panel.set({name: settings[name] for name in KNOBS})
+            self.panel.seed = settings["seed"]
+            self.draw(look)
+            self.strip.fill(look.formed)
+
+    def clip(self, look: Look) -> Tensor:
+        """Return the guided clip."""
+        return look.clips[GUIDED]
+
+    def clips(self, look: Look) -> dict[str, Tensor]:
+        """Return all clips by name."""
+        return look.clips
+
+    def numbers(self, look: Look) -> dict[str, float | None]:
+        """Return what is measured of the guided clip."""
+        return {"pull": look.pull, "way": look.way} | {name: look.numbers[name][GUIDED] for name in MEASURES} | {"seconds": look.seconds}
+
+    def forming(self, look: Look) -> tuple[Sequence[Preview], int]:
+        """Return the guided clip's previews, and its steps."""
+        return look.formed.get(GUIDED, ()), look.values["sampling_steps"]
+
+    def _classed(self, event: Any) -> None:
+        """Let a class bring its prompt; one that somebody wrote stays."""
+        if not self.desk.recalling and self.prompt.value == self._session.prompt(event.old):
             self.prompt.value = self._session.prompt(event.new)
-        await self.run()
 
-    async def _picked(self, event: Any) -> None:
-        self._cap_noise()
-        await self.run()
+    def _draw_decay(self) -> None:
+        self._curve.object = decay_html(self.panel.values["decay"], self._length, self.panel.values["strength"])
+
+    async def _turned(self, *events: Any) -> None:
+        self._draw_decay()
+        self._cap()
+        await self.desk.follow()
 
     async def _typed(self, event: Any) -> None:
         model, prompt = self.model.value, self.prompt.value
         if (hint := await self.bar.hint(lambda: self._session.zoo.check(model, prompt))) is not None:
             self._hint.object = hint
 
-    def _cap_noise(self) -> None:
-        noisy = self._session.zoo.adds_noise(self.model.value)
-        self._cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {self.model.value} samples a flow")
-
-    def _cap(self, name: str, high: int, why: str) -> None:
-        """Limit a knob without a run."""
-        self._quiet = True
-        self.panel.cap(name, high, why)
-        self._quiet = False
+    def _cap(self) -> None:
+        """Hold eta and the pick to what the model and the centres allow. While these stay no control is touched: one may be on its way."""
+        name, count = self.model.value, self.panel.values["centres"]
+        if (name, count) == self._limits:
+            return
+        self._limits = name, count
+        noisy = self._session.zoo.adds_noise(name)
+        self.panel.cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {name} samples a flow")
+        self.panel.cap("pick", count, f"here 1 to {count}" if count > 1 else "there is one")
 
     def __panel__(self) -> pn.viewable.Viewable:
-        top = style.card("", self.prompt, self._hint, self.bar)
+        top = style.card("", self.prompt, self._hint, self.bar, self.desk.keys)
         left = style.card("Class and knobs", self.label, self.model, self.panel)
         frames, steps, force, distance = self._plots
         centre = [
@@ -236,4 +287,7 @@ class GvdBench(pn.viewable.Viewer):
             style.card("The centres of the class", self._centres, note="k-means of real clips' latents, the middle frame of each"),
         ]
         note = "A clip is pulled to the centre of a cluster of real clips. Turn lambda or the decay: its unguided twin has the same noise."
-        return style.page(style.title("Guiding video diffusion", note, margin=(0, 0, 12, 0)), top, left=[left], centre=centre, right=right)
+        head = style.title("Guiding video diffusion", note, margin=(0, 0, 12, 0))
+        page = style.page(head, top, left=[left], centre=centre, right=right)
+        page.append(self.desk)
+        return page

@@ -9,13 +9,34 @@ from typing import Any
 import panel as pn
 import param
 
-from vidistill.errors import InputError
+from vidistill.errors import InputError, choose
 from vidistill.knobs import Knob, Knobs, Value
 from vidistill.rng import stream_seed
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
+from vidistill.widgets.equation import mathml
+from vidistill.widgets.readings import Readings, differing, spelled
 
 OWN = "custom"
 SEEDS = 10_000  # the dice draws below this, so that a seed can be read aloud
+
+
+class Tick(pn.widgets.CompositeWidget):
+    """A box with words beside it that tick it too; the lone Checkbox of Panel has neither that nor a name for a screen reader."""
+
+    value = param.Boolean(default=False, doc="whether it is ticked")
+
+    _composite_type = pn.Row
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self._box = pn.widgets.CheckBoxGroup(stylesheets=[style.CONTROL], margin=0)
+        self._composite[:] = [self._box]
+        self._box.param.watch(lambda event: setattr(self, "value", bool(event.new)), "value")
+        self.param.watch(self._shown, ["value", "name", "disabled"])
+        self._shown()
+
+    def _shown(self, *events: Any) -> None:
+        self._box.param.update(options={self.name: True}, value=[True] if self.value else [], disabled=self.disabled)
 
 
 def label(knob: Knob) -> str:
@@ -35,7 +56,7 @@ def control(knob: Knob) -> Any:
         "margin": 0,
     }
     if isinstance(knob.default, bool):
-        return pn.widgets.Checkbox(**common)
+        return Tick(name=label(knob), value=knob.default, margin=0)
     if knob.choices:
         return pn.widgets.Select(options=list(knob.choices), **common)
     if isinstance(knob.default, str):
@@ -65,6 +86,10 @@ class KnobPanel(pn.viewable.Viewer):
         uses: name -> test of the values that says whether the knob has any effect now; a knob without effect is greyed out.
         words: name -> what a control is called, where the knob's own name does not say enough.
         folded: names of ``show`` that are under "more knobs", closed at first.
+        beside: name -> a small drawing of what the knob does, shown under its control.
+
+    Raises:
+        InputError: a drawing for a knob that is not shown.
     """
 
     values = param.Dict(default={}, doc="every knob, valid, after the last release")
@@ -80,6 +105,7 @@ class KnobPanel(pn.viewable.Viewer):
         uses: Mapping[str, Callable[[Mapping[str, Any]], bool]] | None = None,
         words: Mapping[str, str] | None = None,
         folded: Iterable[str] = (),
+        beside: Mapping[str, pn.viewable.Viewable] | None = None,
         **params: Any,
     ) -> None:
         self.knobs, self._uses = knobs, dict(uses or {})
@@ -92,7 +118,16 @@ class KnobPanel(pn.viewable.Viewer):
         self.controls = {name: control(knobs[name]) for name in (knobs if show is None else show)}
         for name, said in (words or {}).items():
             self.controls[name].name = said
+        self._beside = {choose("knob", name, self.controls): drawing for name, drawing in (beside or {}).items()}
+        about = {name: preset.get("about", "") for name, preset in (presets or {}).items()}
+        self.readings = {
+            name: Readings(name.replace("_", " "), found, about, lambda value, name=name: self.set({name: value}))
+            for name in self.controls
+            if (found := differing(self._presets, name))
+        }
         self._hints = {name: style.text(margin=(0, 0, 5, 0)) for name in self.controls}
+        for name in self.controls:
+            self._mark(name)
         self._quiet = False
         for name, widget in self.controls.items():
             released = "value_throttled" if "value_throttled" in widget.param else "value"
@@ -104,7 +139,7 @@ class KnobPanel(pn.viewable.Viewer):
         self.reset_button = pn.widgets.Button(name="Reset", align="end", width=70, margin=0, stylesheets=css)
         self.seed_box = pn.widgets.IntInput(name="seed", start=0, value=self.seed, sizing_mode="stretch_width", margin=0, stylesheets=css)
         self.dice_button = pn.widgets.Button(name="Dice", align="end", width=60, margin=(0, 8), stylesheets=css)
-        self.lock = pn.widgets.Checkbox(name="keep", align="end", margin=(0, 0, 6, 0), stylesheets=css)
+        self.lock = Tick(name="keep", align="end", margin=(0, 0, 6, 0))
         self.preset.param.watch(self._preset_chosen, "value")
         self.reset_button.on_click(lambda event: self.set(self._start))
         self.dice_button.on_click(lambda event: setattr(self, "seed", stream_seed(self.seed, "dice") % SEEDS))
@@ -140,7 +175,15 @@ class KnobPanel(pn.viewable.Viewer):
             # A slider needs two different ends; with a single allowed value it is greyed out instead.
             widget.param.update(end=max(high, low + 1), value=self._capped(name, self.values[name]))
             widget.disabled = high <= low
+            self._mark(name)
         self.set({})
+
+    def _mark(self, name: str) -> None:
+        """Mark the paper's value on a slider's track, where it is within reach."""
+        widget, paper = self.controls[name], self._presets.get("paper", {}).get(name)
+        if paper is not None and isinstance(widget, pn.widgets.IntSlider | pn.widgets.FloatSlider):
+            share = (paper - widget.start) / (widget.end - widget.start)
+            widget.stylesheets = [style.CONTROL, style.notch(share)] if 0 <= share <= 1 else [style.CONTROL]
 
     def _capped(self, name: str, value: Value) -> Value:
         high, _ = self._caps.get(name, (None, ""))
@@ -160,7 +203,7 @@ class KnobPanel(pn.viewable.Viewer):
             self._set({name: value}, turned=name if self._capped(name, value) == value else None)
         except InputError as error:  # a typed value outside the limits: say so, and go back to the last valid one
             self._mirror()
-            self._hints[name].object = f'<span role="alert" style="color:{style.VERMILLION}">{html.escape(str(error))}</span>'
+            self._hints[name].object = f'<span role="alert" style="color:{style.BAD}">{html.escape(str(error))}</span>'
 
     def _take_seed(self, value: int | None) -> None:
         if value is None or value < 0:
@@ -186,6 +229,8 @@ class KnobPanel(pn.viewable.Viewer):
             if name not in self._caps:
                 widget.disabled = idle
             self._hints[name].object = self._hint(name, idle)
+            if name in self.readings:
+                self.readings[name].mark(self.values[name], idle, lambda value, name=name: self._capped(name, value))
         match = [name for name, preset in self._presets.items() if self._agrees(preset)]
         self.preset.value = self.preset.value if self.preset.value in match else (match or [OWN])[0]
         self._quiet = False
@@ -196,21 +241,23 @@ class KnobPanel(pn.viewable.Viewer):
     def _hint(self, name: str, idle: bool) -> str:
         knob, parts = self.knobs[name], []
         paper = self._presets.get("paper", {}).get(name)
-        if paper is not None:
-            mark = "&#9679; paper's value" if paper == self.values[name] else f"&#9675; paper: {html.escape(str(paper))}"
-            parts.append(f'<b style="color:{style.BLUE};white-space:nowrap">{mark}</b>')
+        if paper is not None and name not in self.readings:
+            mark = "&#9679; paper's value" if paper == self.values[name] else f"&#9675; paper: {html.escape(spelled(paper))}"
+            parts.append(f'<b style="color:{style.ACCENT};white-space:nowrap">{mark}</b>')
         if name in self._caps:
             parts.append(html.escape(self._caps[name][1]))
         parts.append("no effect with the present choice" if idle else html.escape(knob.doc))
         title = html.escape("; ".join(filter(None, (knob.doc, knob.limits(), knob.source))), quote=True)
         one_line = "overflow:hidden;white-space:nowrap;text-overflow:ellipsis"
-        return f'<div title="{title}" style="color:{style.MUTED};font-size:11.5px;{one_line}">{" · ".join(parts)}</div>'
+        said = f'<div title="{title}" style="color:{theme.MUTED};font-size:11.5px;{one_line}">{" · ".join(parts)}</div>'
+        return said + (f'<div style="font-size:13px;overflow-x:auto">{mathml(knob.equation)}</div>' if knob.equation else "")
 
     def _sections(self, names: Iterable[str]) -> list[Any]:
         groups: dict[str, list[Any]] = {}
         for name in names:
-            groups.setdefault(self.knobs[name].group, []).extend([self.controls[name], self._hints[name]])
-        looks = f"font-size:11px;letter-spacing:.08em;text-transform:uppercase;color:{style.MUTED};margin:3px 0 2px"
+            under = [found[name] for found in (self._beside, self.readings, self._hints) if name in found]
+            groups.setdefault(self.knobs[name].group, []).extend([self.controls[name], *under])
+        looks = f"font-size:11px;letter-spacing:.08em;text-transform:uppercase;color:{theme.MUTED};margin:3px 0 2px"
         return [part for group, objects in groups.items() for part in (style.text(f'<h3 style="{looks}">{group}</h3>'), *objects)]
 
     def __panel__(self) -> pn.viewable.Viewable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
 
 
 def lamp_words(found: Mapping[str, Any], selector: str, k: int) -> tuple[bool | None, str]:
@@ -32,7 +32,7 @@ def lamp_words(found: Mapping[str, Any], selector: str, k: int) -> tuple[bool | 
 def lamp_html(found: Mapping[str, Any], selector: str, k: int) -> str:
     """Return the lamp as HTML: a drawn bulb, the verdict in words, and the two numbers behind it."""
     lit, words = lamp_words(found, selector, k)
-    glass = {True: style.YELLOW, False: "none", None: style.GROUND}[lit]
+    glass = {True: style.YELLOW, False: "none", None: theme.GROUND}[lit]
     state = {True: "lit", False: "dark", None: "not in use"}[lit]
     rays = "".join(
         f'<line x1="32" y1="4" x2="32" y2="10" transform="rotate({angle} 32 30)" stroke="{style.ORANGE}" stroke-width="3"/>'
@@ -41,13 +41,13 @@ def lamp_html(found: Mapping[str, Any], selector: str, k: int) -> str:
     cross = f'<path d="M22 20 L42 40 M42 20 L22 40" stroke="{style.VERMILLION}" stroke-width="3"/>'
     bulb = (
         f'<svg width="64" height="68" viewBox="0 0 64 68" role="img" aria-label="kernel lamp: {state}">{rays if lit else ""}'
-        f'<circle cx="32" cy="30" r="15" fill="{glass}" stroke="{style.INK}" stroke-width="2"/>'
-        f'<path d="M26 44 h12 M27 49 h10 M29 54 h6" stroke="{style.INK}" stroke-width="3"/>{cross if lit is False else ""}</svg>'
+        f'<circle cx="32" cy="30" r="15" fill="{glass}" stroke="{theme.INK}" stroke-width="2"/>'
+        f'<path d="M26 44 h12 M27 49 h10 M29 54 h6" stroke="{theme.INK}" stroke-width="3"/>{cross if lit is False else ""}</svg>'
     )
     numbers = ""
     if found:
         numbers = (
-            f'<div style="color:{style.MUTED};font-size:12px;margin-top:3px">effective rank <b>{found["effective_rank"]:.1f}</b>'
+            f'<div style="color:{theme.MUTED};font-size:12px;margin-top:3px">effective rank <b>{found["effective_rank"]:.1f}</b>'
             f" of {found['clips']:.0f} clips · largest off-diagonal <b>{found['largest_off_diagonal']:.2g}</b></div>"
         )
     return f'<div style="display:flex;gap:10px;align-items:center">{bulb}<div role="status"><b>{state}.</b> {words}{numbers}</div></div>'

@@ -13,9 +13,8 @@ from torch import Tensor
 from vidistill.lab.few_step_session import TRAINED
 from vidistill.lab.plane_session import GATE, KNOBS, LONG, NUMBERS, ODE, SDE, STUDENT, TRUTH, Look, PlaneSession
 from vidistill.lab.steps import Step
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
 from vidistill.widgets.few_step import RULES
-from vidistill.widgets.gvd import CELL
 from vidistill.widgets.knob_panel import KnobPanel
 from vidistill.widgets.plane import curves_figure, points_figure
 from vidistill.widgets.run_bar import RunBar
@@ -90,21 +89,21 @@ def described(look: Look) -> str:
 
 def runs_html(look: Look, runs: Sequence[Look]) -> str:
     """Return the finished runs as rows under the teacher and the untrained teacher of the present world."""
-    head = "".join(f'<th scope="col" style="{CELL}">{what}{_small(how)}</th>' for what, how, _ in COLUMNS.values())
+    head = "".join(f'<th scope="col" style="{style.CELL}">{what}{_small(how)}</th>' for what, how, _ in COLUMNS.values())
     known = [name for name in (LONG, SDE, ODE) if name in look.tables]
     rows: list[tuple[str, str, Mapping[str, Any], float | None, str]] = [
         (name, look.world.name + ("" if name == LONG else ", control"), look.tables[name], None, "–") for name in known
     ]
     rows += [(run.name, described(run), run.tables[STUDENT], run.seconds, _told(run.alarms)) for run in runs]
     body = "".join(
-        f'<tr data-run="{html.escape(name)}"><th scope="row" style="{CELL}">{html.escape(name)}{_small(html.escape(how))}</th>'
-        + "".join(f'<td style="{CELL}">{style.number(table[key], form)}</td>' for key, (_, _, form) in COLUMNS.items())
-        + f'<td style="{CELL}">{"–" if seconds is None else f"{seconds:.1f}"}</td>'
-        + f'<td style="{CELL}">{told}</td></tr>'
+        f'<tr data-run="{html.escape(name)}"><th scope="row" style="{style.CELL}">{html.escape(name)}{_small(html.escape(how))}</th>'
+        + "".join(f'<td style="{style.CELL}">{style.number(table[key], form)}</td>' for key, (_, _, form) in COLUMNS.items())
+        + f'<td style="{style.CELL}">{"–" if seconds is None else f"{seconds:.1f}"}</td>'
+        + f'<td style="{style.CELL}">{told}</td></tr>'
         for name, how, table, seconds, told in rows
     )
-    first = f'<tr><th scope="col" style="{CELL}">run</th>{head}<th scope="col" style="{CELL}">training, s</th>'
-    first += f'<th scope="col" style="{CELL}">alarms</th></tr>'
+    first = f'<tr><th scope="col" style="{style.CELL}">run</th>{head}<th scope="col" style="{style.CELL}">training, s</th>'
+    first += f'<th scope="col" style="{style.CELL}">alarms</th></tr>'
     empty = "" if rows else "No teacher of this world yet: it is trained once, when a student is."
     table = f'<table style="border-collapse:collapse;width:100%;font-size:12.5px">{first}{body}</table>'
     return f'<div role="status" style="overflow-x:auto">{table}{empty}</div>'
@@ -115,7 +114,7 @@ def _told(alarms: Mapping[str, str]) -> str:
 
 
 def _small(words: str) -> str:
-    return f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{words}</div>'
+    return f'<div style="font-weight:400;font-size:11.5px;color:{theme.MUTED}">{words}</div>'
 
 
 def tiles_html(look: Look) -> str:
@@ -264,7 +263,7 @@ class PlaneBench(pn.viewable.Viewer):
         ]
         below = style.card("Finished runs", self._table, self.forget, note="the teacher in as few steps, untrained, is the control of all")
         note = "Points with known modes, a teacher, and a student of four steps that is trained now: what is missing can be counted."
-        words = f'<h2 style="font-size:18px;margin:0 0 2px">The same in the plane</h2><p style="color:{style.MUTED};margin:0">{note}</p>'
+        words = f'<h2 style="font-size:18px;margin:0 0 2px">The same in the plane</h2><p style="color:{theme.MUTED};margin:0">{note}</p>'
         page = style.page(style.text(words, margin=(0, 0, 12, 0)), top, left=[left], centre=centre, right=right)
         page.append(below)
         return page

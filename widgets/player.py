@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
@@ -48,7 +48,7 @@ def mp4(frames: np.ndarray, fps: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-def labelled(frames: np.ndarray, names: list[str]) -> list[Image]:
+def labelled(frames: np.ndarray, names: Sequence[str]) -> list[Image]:
     """Return the frames as pictures with the clip names written under them, for places that show a picture and no caption."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -107,6 +107,7 @@ class Player(pn.viewable.Viewer):
         super().__init__(**params)
         self._fps = fps
         self._frames: np.ndarray | None = None
+        self._stops: Sequence[np.ndarray] = ()
         self._names: list[str] = []
         self._alt = ""
         self._screen = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, stylesheets=[style.TEXT])
@@ -120,16 +121,28 @@ class Player(pn.viewable.Viewer):
 
     def load(self, clips: Mapping[str, Tensor], alt: str = "") -> None:
         """Show ``clips`` (name -> uint8 ``[3, T, H, W]``); ``alt`` says in words what is seen."""
-        self._frames, self._names, self._alt = film(clips), list(clips), alt
-        self._slider.end = len(self._frames) - 1
-        self.frame = min(self.frame, len(self._frames) - 1)
+        self.load_film(film(clips), list(clips), alt)
+
+    def load_film(self, frames: np.ndarray, names: Sequence[str], alt: str = "", stops: Sequence[np.ndarray] | None = None) -> None:
+        """Show a film of one's own.
+
+        Args:
+            frames: uint8 ``[T, H, W, 3]``, even H and W.
+            names: what is written under it, from left to right.
+            alt: what is seen, in words.
+            stops: for each place of the frame slider the frames that take turns there, uint8 ``[K, H, W, 3]``; None stops at each frame.
+        """
+        self._frames, self._names, self._alt = frames, list(names), alt
+        self._stops = list(frames[:, None]) if stops is None else stops
+        self._slider.end = len(self._stops) - 1
+        with param.parameterized.discard_events(self):  # else it would be drawn twice
+            self.frame = min(self.frame, len(self._stops) - 1)
         self._draw()
 
     def still(self, frame: int | None = None) -> bytes:
         """Return one labelled frame as PNG."""
         k = self.frame if frame is None else frame
-        assert self._frames is not None
-        return png(labelled(self._frames[k : k + 1], self._names)[0])
+        return png(labelled(self._stops[k][:1], self._names)[0])
 
     def apng(self) -> bytes:
         """Return the film as an animated PNG with the names burnt in: the static twin of a headless run."""
@@ -146,13 +159,14 @@ class Player(pn.viewable.Viewer):
             return
         alt = html.escape(self._alt, quote=True)
         shape = f"width:100%;aspect-ratio:{self._frames.shape[2]}/{self._frames.shape[1]};display:block;border-radius:6px"
-        if self.playing:
-            source = data_uri("video/mp4", mp4(self._frames, self._fps))
+        shown = self._frames if self.playing else self._stops[self.frame]
+        if len(shown) > 1:
+            source = data_uri("video/mp4", mp4(shown, self._fps))
             screen = f'<video src="{source}" aria-label="{alt}" autoplay loop muted playsinline style="{shape}"></video>'
         else:
             from PIL import Image
 
-            source = data_uri("image/png", png(Image.fromarray(self._frames[self.frame])))
+            source = data_uri("image/png", png(Image.fromarray(shown[0])))
             screen = f'<img src="{source}" alt="{alt}" style="{shape}">'
         captions = "".join(f'<span style="flex:1;text-align:center;font-weight:600">{html.escape(name)}</span>' for name in self._names)
         self._screen.object = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidistill.widgets import style
+from vidistill.schedule import frame_weights
+from vidistill.widgets import style, theme
 
 FLOOR = 1e-3  # smaller weights are drawn here: a logarithmic axis has no zero
 CALM = [[0, "#ffffff"], [0.5, style.SKY], [1, "#003a5c"]]  # one hue, light to dark: it survives any eye and any printer
@@ -29,6 +30,34 @@ def decay_figure(decay: Sequence[float], gone: Sequence[float]) -> dict[str, Any
         yaxis=style.axis("", rangemode="tozero", zerolinecolor=style.LINE),
         legend=style.LEGEND,
         margin={"l": 34, "r": 8, "t": 26, "b": 36},
+    )
+
+
+def decay_html(kind: str, frames: int, strength: float = 1.0) -> str:
+    """Draw ``lambda w_f`` over the frames of a clip as a small SVG, 60 pixels high, with its ends in numbers.
+
+    Args:
+        kind: a decay, see :func:`vidistill.schedule.frame_weights`.
+        frames: F.
+        strength: lambda, at least 0; it changes the numbers, not the shape.
+
+    Raises:
+        InputError: no such decay, or ``frames`` < 1.
+    """
+    w = frame_weights(kind, frames).tolist()
+    ends = [f"{strength * value:.2g}" for value in (w[0], w[-1])]
+    places = [(36 + 168 * f / max(frames - 1, 1), 42 - 34 * value) for f, value in enumerate(w)]
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2"/>' for x, y in places)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    (left, top), (right, low) = places[0], places[-1]
+    return (
+        f'<svg viewBox="0 0 240 60" width="100%" height="60" role="img" font-size="11" fill="{theme.INK}" '
+        f'aria-label="decay {kind}: lambda w_f goes from {ends[0]} at frame 1 to {ends[1]} at frame {frames}">'
+        f'<path d="M36 42.5 H204" stroke="{theme.LINE}"/><g fill="{style.ACCENT}">{dots}'
+        f'<polyline points="{path}" fill="none" stroke="{style.ACCENT}" stroke-width="1.5"/></g>'
+        f'<text x="{left - 6:.1f}" y="{top + 4:.1f}" text-anchor="end">{ends[0]}</text>'
+        f'<text x="{right + 6:.1f}" y="{low + 4:.1f}">{ends[1]}</text>'
+        f'<g fill="{theme.MUTED}" text-anchor="middle"><text x="36" y="57">frame 1</text><text x="204" y="57">{frames}</text></g></svg>'
     )
 
 

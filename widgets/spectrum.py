@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
 
 MODES = {"T": ("time", style.BLUE, "circle"), "H": ("height", style.VERMILLION, "square"), "W": ("width", style.GREEN, "diamond")}
 FLOOR = 1e-8  # shares below this are drawn here: a logarithmic axis has no zero
@@ -60,3 +60,28 @@ def spectrum_figure(energy: Mapping[str, Sequence[float]], ranks: Mapping[str, i
     ticks = {"tickvals": POWERS, "ticktext": [f"{100 * power:g} %" for power in POWERS]}
     layout["yaxis"] = {"type": "log", "gridcolor": style.LINE, "automargin": True, **ticks}
     return style.figure("energy per mode", "; ".join(said), 205, data, **layout, margin={"l": 0, "r": 0, "t": 36, "b": 30})
+
+
+def rank_html(energy: Mapping[str, Sequence[float]], ranks: Mapping[str, int], stored: int, pixels: int) -> str:
+    """Return what a rank ratio does as small bars: the energy that each mode keeps, and the file beside the pixels it stands for.
+
+    Args:
+        energy, ranks: see :func:`spectrum_figure`; without ranks, as for a decomposition without modes, there are no bars of energy.
+        stored: bytes of the file.
+        pixels: bytes of the same clips as raw pixels, at least 1.
+    """
+    kept = [
+        (MODES[mode][0], f"{rank} of {len(energy[mode])}", sum(energy[mode][:rank]), "of energy")
+        for mode in MODES
+        if (rank := ranks.get(mode))
+    ]
+    rows = [*kept, ("file", style.size(stored), stored / pixels, "of pixels")]
+    said = "; ".join(f"{name}, {count}: {share:.1%} {of}" for name, count, share, of in rows)
+    bar = "display:block;height:8px;border-radius:2px;background"
+    cells = "".join(
+        f'<span>{name}</span><span>{count}</span><span style="{bar}:{style.TRACK}"><span style="{bar}:{style.BLUE};'
+        f'width:{100 * min(share, 1):.4g}%"></span></span><span>{share:.1%} {of}</span>'
+        for name, count, share, of in rows
+    )
+    looks = f"display:grid;grid-template-columns:auto auto 1fr auto;gap:1px 6px;align-items:center;font-size:11px;color:{theme.INK}"
+    return f'<div role="img" aria-label="{said}" style="{looks}">{cells}</div>'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import panel as pn
 
 from vidistill.lab.previews import Preview
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
 from vidistill.widgets.player import SCALE, data_uri, png
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _rows(pictures: Mapping[str, Sequence[str]]) -> str:
 def _picture(p: Preview) -> str:
     said = f"{html.escape(p.name)}, frame {p.frame + 1} as predicted after step {p.step} of {p.steps}"
     return (
-        f'<figure style="margin:0;text-align:center;font-size:11.5px;color:{style.MUTED}"><img src="{uri(p.picture)}" width="72" '
+        f'<figure style="margin:0;text-align:center;font-size:11.5px;color:{theme.MUTED}"><img src="{uri(p.picture)}" width="72" '
         f'height="72" style="display:block;border-radius:4px" alt="{said}"><figcaption>step {p.step}</figcaption></figure>'
     )
 

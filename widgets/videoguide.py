@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import panel as pn
+from torch import Tensor
 
 from vidistill.lab.previews import Preview
+from vidistill.lab.steps import Step
+from vidistill.lab.until import SETTING
 from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, MORE, SELF, SUBJECT, TEACHER, Look, VideoGuideSession, presets
-from vidistill.widgets import style
-from vidistill.widgets.gvd import CELL, STEPS
+from vidistill.widgets import compare, style
+from vidistill.widgets.desk import Desk
+from vidistill.widgets.gvd import STEPS
 from vidistill.widgets.knob_panel import KnobPanel
 from vidistill.widgets.player import Player, png
 from vidistill.widgets.run_bar import RunBar
 from vidistill.widgets.steer import forces_figure, mask_figure, paths_figure, plane_figure, scales_figure
 from vidistill.widgets.strip import Strip, film_strip, frames_html, strip_html, strip_words
-from vidistill.widgets.zoo import readings_html
+from vidistill.widgets.videoguide_words import alarms_html, alt_text, captions, made_html, numbers_html, seen_html, tiles_html
 
 ITSELF = "the base itself"
 POINTS = 50  # more points of the inner grid nobody waits for
@@ -45,92 +47,6 @@ USES = {
     "inside": lambda k: k["guided"] > 0,
     "lam": lambda k: k["outside"] == "cfg++" or (k["guided"] > 0 and k["inside"] == "cfg++"),
 }
-MEASURES = {
-    "drift_any": ("drift", "frames that show another object or scene than the clip", ".0%"),
-    "drift_shape": ("of the shape", "", ".0%"),
-    "drift_colour": ("of the colour", "", ".0%"),
-    "drift_background": ("of the background", "", ".0%"),
-    "motion": ("motion", "path of the object, half widths a clip", ".2f"),
-    SUBJECT: ("subject consistency", "offline probe, not DINO", ".3f"),
-    "probe_background_consistency": ("background consistency", "offline probe, not CLIP", ".3f"),
-    "probe_motion_smoothness": ("motion smoothness", "offline probe, not AMT", ".3f"),
-    "probe_flow_magnitude": ("flow of the fastest", "pixels a frame; offline probe, not RAFT", ".2f"),
-}
-
-
-def captions(look: Look) -> dict[str, str]:
-    """Return what each clip is called: who made it, and how."""
-    by = "by itself" if look.teacher == SELF else f"by {look.teacher}"
-    said = {BASE: f"{look.base} alone", TEACHER: f"{look.teacher} alone", GUIDED: f"{look.base} guided {by}"}
-    return {name: said[name] for name in look.takes}
-
-
-def tiles_html(look: Look) -> str:
-    """Return six tiles of the guided clip, each above the same number of the others."""
-
-    def under(name: str, form: str) -> str:
-        return ", ".join(f"{clip.split()[0]} {style.number(value, form)}" for clip, value in look.numbers[name].items() if clip != GUIDED)
-
-    others = {clip.split()[0]: take for clip, take in look.takes.items() if clip != GUIDED}
-    last = look.takes[GUIDED]
-    tiles = (
-        ("drift", style.number(look.numbers["drift_any"][GUIDED], ".0%"), "drift", under("drift_any", ".0%")),
-        ("motion", style.number(look.numbers["motion"][GUIDED], ".2f"), "motion", under("motion", ".2f")),
-        ("consistency", style.number(look.numbers[SUBJECT][GUIDED], ".3f"), "subject consistency", under(SUBJECT, ".3f")),
-        (
-            "right",
-            "{} of {}".format(*last.score),
-            "words are right",
-            ", ".join("{} {} of {}".format(who, *one.score) for who, one in others.items()),
-        ),
-        ("evaluations", f"{last.evaluations}", "network evaluations", ", ".join(f"{who} {one.evaluations}" for who, one in others.items())),
-        ("seconds", f"{last.seconds:.2f}", "seconds", ", ".join(f"{who} {one.seconds:.2f}" for who, one in others.items())),
-    )
-    cells = "".join(style.tile(*tile) for tile in tiles)
-    looks = "display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px"
-    return f'<div role="status" aria-live="polite" style="{looks}">{cells}</div>'
-
-
-def numbers_html(look: Look) -> str:
-    """Return the measures of all clips, one column a clip."""
-    head = "".join(f'<th scope="col" style="{CELL}">{html.escape(said)}</th>' for said in captions(look).values())
-    rows = "".join(
-        f'<tr><th scope="row" style="{CELL};font-weight:600">{what}'
-        + (f'<div style="font-weight:400;font-size:11.5px;color:{style.MUTED}">{how}</div></th>' if how else "</th>")
-        + "".join(f'<td style="{CELL}">{style.number(look.numbers[key][name], form)}</td>' for name in look.takes)
-        + "</tr>"
-        for key, (what, how, form) in MEASURES.items()
-    )
-    return f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}</table>'
-
-
-def seen_html(look: Look) -> str:
-    """Return what the exact parser reads in each clip beside what the prompt asks, and what each clip cost."""
-    said = captions(look)
-    return readings_html([replace(take, model=said[name]) for name, take in look.takes.items()])
-
-
-def alarms_html(look: Look) -> str:
-    """Return the failures that a look shows, each with a sign and a name, or that there is none."""
-    return style.alarms(look.alarms, "the object still moves, drifts hardly more than the base's, and no word is lost")
-
-
-def alt_text(look: Look) -> str:
-    """Say in words what the player shows."""
-    said = ", ".join(
-        f"{name} ({look.takes[clip].score[0]} of {look.takes[clip].score[1]} words right, drift "
-        f"{style.number(look.numbers['drift_any'][clip], '.0%')})"
-        for clip, name in captions(look).items()
-    )
-    return f'The prompt "{look.prompt}", playing in step from the same noise: {said}'
-
-
-def made_html(look: Look) -> str:
-    """Return how the clips were made."""
-    k = look.values
-    how = f"seed {look.seed}, {k['sampling_steps']} steps, guidance {k['guidance']:g}; {look.guided}, tau {k['tau']}, beta {k['beta']:g}"
-    known = f" · known before: {', '.join(look.remembered)}" if look.remembered else ""
-    return f'<span style="color:{style.MUTED}">{html.escape(look.prompt) or "(empty prompt)"} · {html.escape(how)}{known}</span>'
 
 
 def figures(look: Look, earlier: Sequence[tuple[float, float]] = ()) -> tuple[dict[str, Any], ...]:
@@ -160,6 +76,7 @@ def static_views(look: Look) -> list[Any]:
         HTML(seen_html(look)),
         Image(data=png(film_strip(look.clips)), alt=strip_words(look.clips)),
         HTML(strip_html(look.formed)),
+        *compare.static_views(look.clips[BASE], look.clips[GUIDED], (BASE, GUIDED)),
         *(style.Static(figure) for figure in figures(look)),
     ]
 
@@ -174,10 +91,9 @@ class VideoGuideBench(pn.viewable.Viewer):
     """
 
     def __init__(self, session: VideoGuideSession, look: Look, knobs: dict[str, Any], **params: Any) -> None:
-        super().__init__(**params)
+        super().__init__(name="videoguide", **params)
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 6, 0), "stylesheets": [style.CONTROL]}
-        self._session = session
-        self._quiet = False
+        self._session, self.knobs = session, KNOBS
         self._presets = presets()
         teachers = {ITSELF if name == SELF else name: name for name in session.teachers}
         self.prompt = pn.widgets.TextInput(name="prompt", value=look.prompt, **wide)
@@ -189,20 +105,23 @@ class VideoGuideBench(pn.viewable.Viewer):
         self.bar = RunBar(label="Run")
         self.player = Player()
         self.strip = Strip(look.takes)
+        self.desk = Desk(self)
         self._hint = style.text("")
         self._made, self._tiles, self._alarms = style.text(margin=(6, 0, 0, 0)), style.text(), style.text(margin=(8, 0, 0, 0))
         self._numbers, self._seen, self._frames = style.text(), style.text(), style.text()
         self._plots = [style.plot() for _ in range(5)]
         self._trail: tuple[tuple[Any, ...], list[tuple[float, float]]] = ((), [])
-        self._cap("sampling_steps", STEPS, f"here at most {STEPS}")
-        self._cap("points", POINTS, f"here at most {POINTS}")
-        self._cap_by_base()
+        self.panel.cap("sampling_steps", STEPS, f"here at most {STEPS}")
+        self.panel.cap("points", POINTS, f"here at most {POINTS}")
+        self._limits: tuple[Any, ...] = ()
+        self._cap()
         self.draw(look)
         self.strip.fill(look.formed)
+        self.desk.remember(look, self.asked())
         self.bar.run_button.on_click(self.run)
         self.panel.param.watch(self._turned, ["values", "seed"])
         self.panel.preset.param.watch(self._preset, "value")
-        self.base.param.watch(self._based, "value")
+        self.base.param.watch(self._turned, "value")
         self.teacher.param.watch(self._taught, "value")
         self.prompt.param.watch(self.run, "enter_pressed")
         self.prompt.param.watch(self._typed, "value")
@@ -218,41 +137,78 @@ class VideoGuideBench(pn.viewable.Viewer):
         self._plot(look, earlier)
         motion, steady = look.numbers["motion"][GUIDED], look.numbers[SUBJECT][GUIDED]
         here = [] if motion is None or steady is None else [(motion, steady)]
-        self._trail = place, [*earlier, *here][-TRAIL:]
+        self._trail = place, [*(point for point in earlier if point not in here), *here][-TRAIL:]
 
     def _plot(self, look: Look, earlier: Sequence[tuple[float, float]]) -> None:
         for plot, figure in zip(self._plots, figures(look, earlier), strict=True):
             plot.object = figure
 
+    def asked(self) -> dict[str, Any]:
+        """Return the settings that the page asks for now."""
+        who = {"prompt": self.prompt.value, "base": self.base.value, "teacher": self.teacher.value}
+        return who | self.panel.values | {"seed": self.panel.seed}
+
+    def steps(self, settings: Mapping[str, Any], previews: bool = True) -> Iterator[Step]:
+        """Return a run of such settings."""
+        who = (settings["prompt"], settings["base"], settings["teacher"])
+        values, until = {name: settings[name] for name in KNOBS}, settings.get(SETTING, "")
+        return self._session.steps(*who, values, seed=settings["seed"], previews=previews, until=until)
+
     async def run(self, *events: Any) -> None:
         """Make the clips that the page asks for; a run under way is superseded."""
-        asked = (self.prompt.value, self.base.value, self.teacher.value, dict(self.panel.values))
-        seed = self.panel.seed
         self._hint.object = ""
-        self.strip.begin([BASE, GUIDED] if asked[2] in (SELF, asked[1]) else [BASE, TEACHER, GUIDED])
-        await self.bar.run(lambda: self._session.steps(*asked, seed=seed), self._show)
+        self.strip.begin([BASE, GUIDED] if self.teacher.value in (SELF, self.base.value) else [BASE, TEACHER, GUIDED])
+        await self.desk.run()
 
-    def _show(self, result: Preview | Look) -> None:
+    def present(self, result: Preview | Look, settings: Mapping[str, Any]) -> None:
+        """Draw a preview or a look."""
         if isinstance(result, Preview):
             self.strip.add(result)
-        elif result.formed:  # the same look once more, now with what was seen on the way
+            return
+        if result.formed:  # the same look once more, now with what was seen on the way
             self.strip.fill(result.formed)
             self._plots[0].object = figures(result)[0]
         else:
             self.draw(result)
+        self.desk.remember(result, settings)
+
+    def recall(self, settings: Mapping[str, Any], look: Look) -> None:
+        """Set the page as it was for a look, and draw it; nothing is sampled again."""
+        with self.desk.recalled(settings, look):
+            self._hint.object = ""
+            self.prompt.value, self.base.value, self.teacher.value = settings["prompt"], settings["base"], settings["teacher"]
+            self.panel.set({name: settings[name] for name in ("sampling_steps", "points")})  # they limit the others
+            self._cap()
+            self.panel.set({name: settings[name] for name in KNOBS})
+            self.panel.seed = settings["seed"]
+            self.draw(look)
+            self.strip.fill(look.formed)
+
+    def clip(self, look: Look) -> Tensor:
+        """Return the guided clip."""
+        return look.takes[GUIDED].clip
+
+    def clips(self, look: Look) -> dict[str, Tensor]:
+        """Return all clips by name."""
+        return look.clips
+
+    def numbers(self, look: Look) -> dict[str, float | None]:
+        """Return what is measured of the guided clip."""
+        take, named = look.takes[GUIDED], {"drift": "drift_any", "motion": "motion", "subject consistency": SUBJECT}
+        measured = {name: look.numbers[key][GUIDED] for name, key in named.items()}
+        return measured | {"words right": take.score[0], "evaluations": take.evaluations, "seconds": take.seconds}
+
+    def forming(self, look: Look) -> tuple[Sequence[Preview], int]:
+        """Return the guided clip's previews, and its steps."""
+        return look.formed.get(GUIDED, ()), look.values["sampling_steps"]
 
     async def _turned(self, *events: Any) -> None:
-        if not self._quiet:
-            self._cap_by_base()
-            await self.run()
-
-    async def _based(self, event: Any) -> None:
-        self._cap_by_base()
-        await self.run()
+        self._cap()
+        await self.desk.follow()
 
     async def _taught(self, event: Any) -> None:
         self._other = event.new if event.new != SELF else self._other
-        await self.run()
+        await self.desk.follow()
 
     def _preset(self, event: Any) -> None:
         """Let a preset pick the teacher where it says who: the base itself, or not."""
@@ -269,23 +225,20 @@ class VideoGuideBench(pn.viewable.Viewer):
         if (hint := await self.bar.hint(lambda: self._session.check(base, teacher, prompt))) is not None:
             self._hint.object = hint
 
-    def _cap_by_base(self) -> None:
-        """Hold eta, I and tau to what the base and the steps allow."""
-        name, values = self.base.value, self.panel.values
+    def _cap(self) -> None:
+        """Hold eta, I and tau to what the base and the steps allow. While these stay no control is touched: one may be on its way."""
+        name, points = self.base.value, self.panel.values["points"]
+        steps = self.panel.values["sampling_steps"] or self._session.zoo.own(name)["steps"]
+        if (name, steps, points) == self._limits:
+            return
+        self._limits = name, steps, points
         noisy = self._session.zoo.adds_noise(name)
-        steps = values["sampling_steps"] or self._session.zoo.own(name)["steps"]
-        self._cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {name} samples a flow")
-        self._cap("guided", steps, f"here at most {steps}, all steps")
-        self._cap("tau", values["points"] - 1, f"here at most {values['points'] - 1}")
-
-    def _cap(self, name: str, high: int, why: str) -> None:
-        """Limit a knob without a run."""
-        self._quiet = True
-        self.panel.cap(name, high, why)
-        self._quiet = False
+        self.panel.cap("eta", int(noisy), "0: DDIM, 1: DDPM" if noisy else f"none: {name} samples a flow")
+        self.panel.cap("guided", steps, f"here at most {steps}, all steps")
+        self.panel.cap("tau", points - 1, f"here at most {points - 1}")
 
     def __panel__(self) -> pn.viewable.Viewable:
-        top = style.card("", self.prompt, self._hint, self.bar)
+        top = style.card("", self.prompt, self._hint, self.bar, self.desk.keys)
         left = style.card("Models and knobs", self.base, self.teacher, self.panel)
         paths, plane, forces, scales, mask = self._plots
         centre = [
@@ -312,6 +265,7 @@ class VideoGuideBench(pn.viewable.Viewer):
             style.card("Every number", self._numbers, note="drift and motion are exact; probes stand in for VBench's networks"),
         ]
         note = "On the first steps a teacher bends what the base predicts. Turn beta: base, teacher and guided clip have the same noise."
-        return style.page(
-            style.title("A teacher steers the sampler", note, margin=(0, 0, 12, 0)), top, left=[left], centre=centre, right=right
-        )
+        head = style.title("A teacher steers the sampler", note, margin=(0, 0, 12, 0))
+        page = style.page(head, top, left=[left], centre=centre, right=right)
+        page.append(self.desk)
+        return page

@@ -11,7 +11,7 @@ import panel as pn
 from vidistill.data.world import FACTORS, MOTIONS
 from vidistill.lab.previews import Preview
 from vidistill.lab.zoo_session import KNOBS, Reading, Take, ZooSession, asked, compose
-from vidistill.widgets import style
+from vidistill.widgets import style, theme
 from vidistill.widgets.knob_panel import OWN, KnobPanel
 from vidistill.widgets.player import Player
 from vidistill.widgets.run_bar import RunBar
@@ -19,7 +19,7 @@ from vidistill.widgets.strip import Strip
 
 UNSAID, NONE = "(not said)", "(none)"
 WIDTH = 400  # pixels of the screen that a clip is shown on, at most
-MARKS = {True: ("✓", "right", style.GREEN), False: ("✗", "wrong", style.VERMILLION), None: ("–", "not asked", style.MUTED)}
+MARKS = {True: ("✓", "right", style.GOOD), False: ("✗", "wrong", style.BAD), None: ("–", "not asked", theme.MUTED)}
 WORDS = """
 :host { display: grid !important; gap: 8px; grid-template-columns: repeat(5, minmax(0, 1fr)); }
 @container (max-width: 720px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
@@ -28,8 +28,8 @@ PROSE = f"""
 {style.TEXT}
 :host {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 12px; }}
-th, td {{ padding: 2px 8px 2px 0; text-align: left; border: none !important; border-bottom: 1px solid {style.LINE} !important; }}
-code {{ color: {style.INK}; }}
+th, td {{ padding: 2px 8px 2px 0; text-align: left; border: none !important; border-bottom: 1px solid {theme.LINE} !important; }}
+code {{ color: {theme.INK}; }}
 h1 {{ font-size: 16px; }} h2 {{ font-size: 14px; }} h3 {{ font-size: 13px; }}
 """
 
@@ -39,14 +39,14 @@ def _seen(reading: Reading) -> str:
     sign, word, colour = MARKS[reading.right]
     frames = ""
     if reading.frames is not None and reading.frames[1]:
-        frames = f'<div style="font-size:11.5px;color:{style.MUTED}">in {reading.frames[0]} of {reading.frames[1]} frames</div>'
+        frames = f'<div style="font-size:11.5px;color:{theme.MUTED}">in {reading.frames[0]} of {reading.frames[1]} frames</div>'
     mark = f'<span style="white-space:nowrap;font-weight:600"><span style="color:{colour};font-size:15px">{sign}</span> {word}</span>'
     return f"{html.escape(reading.seen)}&ensp;{mark}{frames}"
 
 
 def readings_html(takes: Sequence[Take]) -> str:
     """Return the table of readings, one column a clip, with its cost underneath."""
-    cell = f'style="padding:5px 10px 5px 0;border-bottom:1px solid {style.LINE};text-align:left;vertical-align:top"'
+    cell = f'style="padding:5px 10px 5px 0;border-bottom:1px solid {theme.LINE};text-align:left;vertical-align:top"'
     factors = "".join(
         f'<tr><th scope="row" {cell}>{rows[0].factor}</th><td {cell}>{html.escape(rows[0].asked) or "–"}</td>'
         + "".join(f'<td {cell} data-mark="{MARKS[row.right][1]}">{_seen(row)}</td>' for row in rows)
@@ -77,7 +77,7 @@ def made_html(takes: Sequence[Take]) -> str:
     """Return how the clips on the player were made."""
     take = takes[0]
     how = f"seed {take.seed}, {take.steps} steps, guidance {take.guidance:g}"
-    return f'<span style="color:{style.MUTED}">{html.escape(take.prompt) or "(empty prompt)"} · {how}</span>'
+    return f'<span style="color:{theme.MUTED}">{html.escape(take.prompt) or "(empty prompt)"} · {how}</span>'
 
 
 def clips_of(takes: Sequence[Take]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 import vidistill.sample
 from vidistill.errors import InputError
 from vidistill.guide import Pull
+from vidistill.lab.branches import Branches
 from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession, Look, alarms, presets
 from vidistill.lab.memory import REMEMBER, Memory
 from vidistill.lab.previews import Preview
@@ -38,8 +39,41 @@ def calls(monkeypatch):
     return seen
 
 
-def ask(session, label="slide", model="dit", seed=0, **own) -> Look:
-    return session.look(label, session.prompt(label), model, KNOBS.resolve(FEW | own), seed=seed)
+@pytest.fixture
+def evaluations(monkeypatch):
+    """How often a network was called: with a prompt and without is one call."""
+    from vidistill.sample.denoiser import Epsilon, Flow
+
+    seen = []
+    for family in (Epsilon, Flow):
+
+        def counted(net, *arguments, predict=family.predict):
+            seen.append(net.id)
+            return predict(net, *arguments)
+
+        monkeypatch.setattr(family, "predict", counted)
+    return seen
+
+
+def ask(session, label="slide", model="dit", seed=0, until="", **own) -> Look:
+    return session.look(label, session.prompt(label), model, KNOBS.resolve(FEW | own), seed=seed, until=until)
+
+
+def made(session, **own):
+    """Ask, and return the look with the guided clip's steps."""
+    look = ask(session, **own)
+    return look, next(reversed(session._branches._runs.values()))
+
+
+def forget(session):
+    session._branches = Branches()
+
+
+def same(one, other):
+    return torch.equal(one.x0, other.x0) and torch.equal(one.latents, other.latents)
+
+
+FORKS = [("dit", {}), ("dit", {"t_high": 900.0}), ("unet", {"eta": 1.0}), ("unet", {"eta": 0.5, "weight": "mgd3", "guidance": 1.0})]
 
 
 @pytest.mark.parametrize(("model", "own"), [("dit", {}), ("dit", {"t_high": 800.0}), ("unet", {"eta": 1.0, "t_high": 600.0})])
@@ -47,7 +81,7 @@ def test_both_clips_are_the_samplers_own(session, model, own):
     """Also where the guided clip begins with the twin's latents, and with noise in every step."""
     look = ask(session, model=model, seed=3, **own)
     net = session.zoo.load(model)
-    m = session._centres(net, "slide", look.values).z[[0]]
+    m = session.centres(net, "slide", look.values).z[[0]]
     pull = Pull(m, 0.5, "score", "linear", Interval(own.get("t_high", 1000.0), 0.0))
     for name, operators in ((TWIN, ()), (GUIDED, (pull,))):
         options = {"seeds": [3], "steps": 4, "guidance": 2.0, "eta": own.get("eta", 0.0)}
@@ -209,3 +243,131 @@ def test_memory_forgets_the_oldest():
     assert made == list(range(REMEMBER + 1))
     assert memory.known(0) is None
     assert memory.known(1) == "answer 1"
+
+
+@pytest.mark.parametrize(("model", "own"), FORKS)
+def test_a_fork_is_its_parent_up_to_the_step_and_the_samplers_own_after_it(session, model, own):
+    own = {"model": model, "seed": 5, "strength": 0.5} | own
+    parent, before = made(session, **own)
+    forget(session)
+    look, after = made(session, until="2: strength=0.5", **own | {"strength": 2.0})
+    assert [same(*pair) for pair in zip(before, after, strict=True)] == [True, True, False, False]
+    net, k = session.zoo.load(model), look.values
+    m = session.centres(net, "slide", k).z[[0]]
+    pulls = [Pull(m, strength, k["weight"], "linear", Interval(k["t_high"], 0.0)) for strength in (0.5, 2.0)]
+    options = {"steps": 4, "guidance": k["guidance"], "eta": k["eta"]}
+    tape = vidistill.sample.record(net, ["slide"], seeds=[5], operators=pulls[:1], **options)
+    *_, last = vidistill.sample.fork(net, tape, 2, operators=pulls[1:])
+    assert torch.equal(look.clips[GUIDED], net.codec.decode(last.latents, 16)[0])
+    assert torch.equal(look.clips[TWIN], parent.clips[TWIN])
+    assert (k["strength"], look.until, parent.until) == (2.0, "2: strength=0.5", "")
+
+
+@pytest.mark.parametrize(("model", "own"), FORKS)
+def test_a_fork_that_changes_nothing_is_its_parent(session, model, own):
+    own = {"model": model, "seed": 6} | own
+    parent, before = made(session, **own)
+    for until in ("1: strength=0.5", "1: strength=0.5; 3: decay=linear"):
+        forget(session)
+        look, after = made(session, until=until, **own)
+        assert all(same(*pair) for pair in zip(before, after, strict=True))
+        assert torch.equal(look.clips[GUIDED], parent.clips[GUIDED])
+        told = ("force", "rates", "paths", "guided", "numbers", "pull", "way", "alarms")
+        assert [getattr(look, name) for name in told] == [getattr(parent, name) for name in told]
+
+
+def test_what_a_fork_has_in_common_is_not_sampled_again(session, evaluations):
+    ask(session, seed=31)
+    assert len(evaluations) == 8
+    fork = ask(session, seed=31, strength=2.0, until="3: strength=0.5")
+    assert (len(evaluations), fork.evaluations) == (9, 2)
+    again = ask(session, seed=31, strength=1.0, until="2: strength=0.5; 3: strength=2")  # the parent has its first two
+    assert (len(evaluations), again.evaluations) == (11, 4)
+    ask(session, seed=31, strength=3.0, until="2: strength=0.5; 3: strength=2")
+    assert len(evaluations) == 12
+    known = ask(session, seed=31, strength=2.0, until="3: strength=0.5")
+    assert (len(evaluations), known.evaluations) == (12, 0)
+    assert torch.equal(known.clips[GUIDED], fork.clips[GUIDED])
+    ask(session, seed=32, strength=2.0, until="3: strength=0.5")
+    assert len(evaluations) == 20
+
+
+OTHERS = {"strength": 1.0, "weight": "coda", "decay": "none", "t_high": 600.0, "t_low": 300.0, "centre": "medoid", "centres": 3, "pick": 2}
+OTHERS |= {"sampling_steps": 3, "guidance": 3.0, "eta": 0.5}
+
+
+@pytest.mark.parametrize("name", [*KNOBS, "label"])
+def test_no_step_is_taken_for_one_with_another_knob(session, name):
+    """What is sampled beside a run that is known, and differs from it in one knob, is what is sampled alone."""
+
+    def steps(label="slide", **own):
+        for step in session.steps(label, "slide", "unet", KNOBS.resolve(FEW | own), seed=5, previews=False):
+            if step.stage == "decode":
+                return next(reversed(session._branches._runs.values()))
+
+    other = {name: {**OTHERS, "label": "spin"}[name]}
+    forget(session)
+    known, turned = steps(), steps(**other)
+    forget(session)
+    alone = steps(**other)
+    assert all(same(*pair) for pair in zip(turned, alone, strict=True))
+    assert not same(known[-1], turned[-1])
+
+
+def test_each_step_is_told_by_the_knobs_that_it_had(session):
+    one = ask(session, seed=8, strength=0.5, decay="linear")
+    two = ask(session, seed=8, strength=1.0, decay="none", pick=2)
+    fork = ask(session, seed=8, strength=1.0, decay="none", pick=2, until="2: strength=0.5, decay=linear, pick=1")
+    assert fork.rates == one.rates[:2] + two.rates[2:]
+    assert fork.force[:2] == one.force[:2]
+    assert fork.force[2][0] == pytest.approx(fork.force[2][15], rel=1)  # no decay
+    assert fork.paths[GUIDED][:2] == one.paths[GUIDED][:2]
+    assert fork.paths[TWIN] == one.paths[TWIN][:2] + two.paths[TWIN][2:]
+    assert fork.paths[GUIDED][-1] == pytest.approx(fork.numbers["distance"][GUIDED], rel=1e-4)
+    assert fork.decay == two.decay
+    assert (fork.values["pick"], fork.values["decay"]) == (2, "none")
+    assert fork.guided == "4 of 4 steps are guided"
+    late = ask(session, seed=8, strength=1.0, until="3: strength=0")
+    assert [rate > 0 for rate in late.rates] == [False, False, False, True]
+    assert late.guided == "1 of 4 steps are guided"
+    assert late.paths[GUIDED][:3] == late.paths[TWIN][:3]
+    over = ask(session, seed=8, strength=0.0, until="2: strength=0.5")
+    assert over.guided == "2 of 4 steps are guided"
+    assert "no guidance" not in over.alarms
+
+
+def test_the_previews_of_a_fork_are_its_parents_up_to_the_step(session):
+    def formed(**more):
+        values = KNOBS.resolve(FEW | {"strength": 2.0} | more.pop("own", {}))
+        *_, last = session.steps("slide", "slide", "dit", values, seed=9, **more)
+        return [preview.picture for preview in last.result.formed[GUIDED]]
+
+    pairs = zip(formed(own={"strength": 0.5}), formed(until="2: strength=0.5"), strict=True)
+    assert [torch.equal(*pair) for pair in pairs] == [True, True, False]
+
+
+def test_guidance_and_noise_may_change_on_the_way_and_the_twin_has_those_of_now(session):
+    plain = ask(session, model="unet", seed=10, strength=0.0, guidance=3.0)
+    fork = ask(session, model="unet", seed=10, strength=0.0, guidance=3.0, until="2: guidance=1.5, eta=1")
+    assert torch.equal(fork.clips[TWIN], plain.clips[TWIN])
+    assert not torch.equal(fork.clips[GUIDED], fork.clips[TWIN])
+    assert fork.alarms["no guidance"].endswith("The clips differ only in how the prompt pulls and noise is added.")
+    assert plain.alarms["no guidance"].endswith("The guided clip is its twin.")
+    net = session.zoo.load("unet")
+    tape = vidistill.sample.record(net, ["slide"], seeds=[10], steps=4, guidance=1.5, eta=1.0)
+    *_, last = vidistill.sample.fork(net, tape, 2, guidance=3.0, eta=0.0)
+    assert torch.equal(fork.clips[GUIDED], net.codec.decode(last.latents, 16)[0])
+
+
+def test_a_wrong_line_is_refused_before_anything_is_sampled(session, evaluations):
+    for line, until in (
+        ("the run has 4 steps", "4: strength=1"),
+        ("unknown knob 'beta' for gvd", "2: beta=1"),
+        ("sampling_steps is one for the whole run", "2: sampling_steps=9"),
+        ("samples a flow", "2: eta=1"),
+        ("guide interval 200 to 400", "2: t_high=200, t_low=400"),
+        ("cannot sample with guidance=0.5", "2: guidance=0.5"),
+    ):
+        with pytest.raises(InputError, match=line):
+            ask(session, seed=88, until=until)
+    assert evaluations == []

@@ -11,6 +11,7 @@ from vidistill.data.parse import parse
 from vidistill.data.world import factors, render
 from vidistill.errors import InputError
 from vidistill.guide import CfgPlus, LowPass, Switch, low_pass_mask
+from vidistill.lab.branches import Branches
 from vidistill.lab.previews import Preview
 from vidistill.lab.videoguide_session import (
     BASE,
@@ -22,6 +23,7 @@ from vidistill.lab.videoguide_session import (
     SUBJECT,
     TEACHER,
     Look,
+    Track,
     VideoGuideSession,
     alarms,
     measured,
@@ -29,6 +31,7 @@ from vidistill.lab.videoguide_session import (
 )
 from vidistill.measure import consistency_table
 from vidistill.papers.videoguide import KNOBS as PAPER
+from vidistill.papers.videoguide import steering
 from vidistill.sample import Teacher
 from vidistill.schedule import First, guidance_scale
 
@@ -54,10 +57,37 @@ def calls(monkeypatch):
     return seen
 
 
-def ask(session, prompt=PROMPT, base="unet", teacher="dit", seed=0, **own) -> Look:
+@pytest.fixture
+def evaluations(monkeypatch):
+    """The model of every call of a network: with a prompt and without is one call."""
+    from vidistill.sample.denoiser import Epsilon, Flow
+
+    seen = []
+    for family in (Epsilon, Flow):
+
+        def counted(net, *arguments, predict=family.predict):
+            seen.append(net.id)
+            return predict(net, *arguments)
+
+        monkeypatch.setattr(family, "predict", counted)
+    return seen
+
+
+def ask(session, prompt=PROMPT, base="unet", teacher="dit", seed=0, until="", **own) -> Look:
     """Return the look as it comes first, without what was seen on the way."""
-    run = session.steps(prompt, base, teacher, KNOBS.resolve(FEW | own), seed=seed, previews=False)
+    run = session.steps(prompt, base, teacher, KNOBS.resolve(FEW | own), seed=seed, until=until, previews=False)
     return next(step.result for step in run if step.result is not None)
+
+
+def guided(session, seed=5, until="", **own):
+    """Sample the guided clip alone, anew, and return its knobs and its steps."""
+    session._branches = Branches()
+    run = session._begin(PROMPT, "unet", "dit", KNOBS.resolve(FEW | own), seed, until)
+    return run.values, list(run.samplers[GUIDED])
+
+
+def same(one, other):
+    return torch.equal(one.x0, other.x0) and torch.equal(one.latents, other.latents)
 
 
 def last(*arguments, **options):
@@ -272,3 +302,157 @@ def test_failures_are_named(session):
     assert told(takes=dict.fromkeys(look.takes, replace(base, readings=tuple(wrong)))) == {}  # the base's own mistake
     assert "2 of 2 steps of CFG++ equal ordinary guidance of at most 0.9" in told(scales=[0.8, 0.9, 2.0, 2.0])["weak guidance"]
     assert told(scales=[0.8, 1.9, 2.0, 2.0]) == {}
+
+
+TURNS = {  # knobs of the whole run: what changes after a step
+    "teacher": ({"guided": 4, "space": 0.0}, {"beta": 0.9}),
+    "low-pass": ({"guided": 4, "beta": 1.0}, {"space": 0.6, "time": 0.1}),
+    "both, and the filter's kind": ({"guided": 4}, {"beta": 0.1, "filter": "gaussian"}),
+    "the first I": ({"guided": 4}, {"guided": 1}),
+    "more of the first I": ({"guided": 1}, {"guided": 3}),
+    "CFG++": ({"guided": 3, "outside": "cfg++"}, {"lam": 0.4}),
+    "guidance": ({"guided": 1, "inside": "cfg"}, {"guidance": 4.0}),
+    "noise in every step": ({"eta": 1.0, "guided": 3}, {"beta": 0.0}),
+    "noise from then on": ({"guided": 2}, {"eta": 0.6, "outside": "cfg-zero"}),
+}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_fork_is_its_parent_up_to_the_step_and_the_samplers_own_after_it(session, turn, step):
+    own, now = TURNS[turn]
+    k, before = guided(session, **own)
+    line = f"{step}: " + ", ".join(f"{name}={k[name]}" for name in now)
+    values, after = guided(session, until=line, **own | now)
+    net, other = session.zoo.load("unet"), session.zoo.load("dit")
+    how = []
+    for each in (k, values):
+        operators, guidance = steering(each, net, other, [PROMPT])
+        how.append({"operators": operators, "guidance": guidance, "eta": each["eta"]})
+    tape = vidistill.sample.record(net, [PROMPT], seeds=[5], steps=4, **how[0])
+    rest = list(vidistill.sample.fork(net, tape, step, **how[1]))
+    assert all(same(*pair) for pair in zip(after[step:], rest, strict=True))
+    kept = [same(*pair) for pair in zip(before, after, strict=True)]
+    if step == 3 and own.get("guided", 4) < 4 and not {"guidance", "eta", "lam"} & set(now):
+        assert all(kept)  # the fourth step is none of the first three
+    else:
+        assert kept == [True] * step + [False] * (4 - step)
+    assert now.items() <= values.items()
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_fork_that_changes_nothing_is_its_parent(session, turn):
+    own, _ = TURNS[turn]
+    k, before = guided(session, **own)
+    _, after = guided(session, until=f"1: tau=3; 2: points=5; 3: beta={k['beta']}", **own)
+    assert all(same(*pair) for pair in zip(before, after, strict=True))
+    assert before[-1].evaluations == after[-1].evaluations
+    assert [list(step.forces) for step in before] == [list(step.forces) for step in after]
+
+
+def test_a_look_of_a_fork_that_changes_nothing_is_its_parents(session):
+    parent = ask(session, seed=6)
+    session._branches = Branches()
+    look = ask(session, seed=6, until="1: tau=3; 3: points=5")
+    assert all(torch.equal(look.clips[name], clip) for name, clip in parent.clips.items())
+    told = ("ways", "scales", "forces", "apart", "numbers", "changed", "paths", "alarms", "values", "guided")
+    theirs = {name: getattr(parent, name) for name in told} | {"guided": "2 of 4 steps are guided"}
+    assert {name: getattr(look, name) for name in told} == theirs
+
+
+def test_the_first_steps_count_from_the_runs_own_first(session):
+    """I of 3 after step 2 guides step 3 alone, and none after step 3."""
+    taught = lambda until, **own: ["teacher" in step.forces for step in guided(session, until=until, **own)[1]]  # noqa: E731
+    assert taught("2: guided=0", guided=3) == [False, False, True, False]
+    assert taught("3: guided=0", guided=3) == [False] * 4
+    assert taught("1: beta=1; 2: guided=1", guided=4) == [False, False, True, True]
+    late = ask(session, seed=7, guided=3, until="3: guided=0")
+    assert "the first 3 steps had other knobs" in late.alarms["no teacher"]
+    assert ask(session, seed=7, guided=3, until="2: guided=0").guided == "1 of 4 steps are guided"
+
+
+def test_what_a_fork_has_in_common_is_not_sampled_again(session, evaluations):
+    own = {"seed": 31, "guided": 4, "tau": 1, "space": 0.0}
+    parent = ask(session, **own)
+    assert len(evaluations) == 4 + 4 + (4 + 4)  # base, teacher, guided with one evaluation of the teacher a step
+    del evaluations[:]
+    fork = ask(session, **own | {"beta": 0.9}, until="3: beta=0.5")
+    assert len(evaluations) == 2
+    assert fork.takes[GUIDED].evaluations == parent.takes[GUIDED].evaluations  # those of all its steps
+    again = ask(session, **own | {"beta": 0.1}, until="1: beta=0.5; 3: beta=0.9")
+    assert len(evaluations) == 2 + 6
+    ask(session, **own | {"beta": 0.3}, until="1: beta=0.5; 3: beta=0.9")
+    assert len(evaluations) == 2 + 6 + 2
+    assert torch.equal(ask(session, **own | {"beta": 0.1}, until="1: beta=0.5; 3: beta=0.9").clips[GUIDED], again.clips[GUIDED])
+    ask(session, **own | {"guided": 3})  # as many guided steps less one: three are the parent's
+    assert len(evaluations) == 2 + 6 + 2 + 1
+    assert again.remembered == (BASE, TEACHER)
+
+
+OTHERS = {"beta": 0.2, "guided": 2, "tau": 2, "space": 0.5, "time": 0.5, "sampling_steps": 3, "guidance": 3.0, "eta": 0.5}
+OTHERS |= {"inside": "cfg", "outside": "cfg++", "lam": 0.5, "points": 6, "t_map": "same_index", "scale": 0.9, "filter": "ideal", "order": 2}
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_no_step_is_taken_for_one_with_another_knob(session, name):
+    """What is sampled beside a run that is known, and differs from it in one knob, is what is sampled alone."""
+
+    def steps(**own):
+        run = session._begin(PROMPT, "unet", SELF, KNOBS.resolve(FEW | {"guided": 3} | own), 5, "")
+        found = list(run.samplers[GUIDED])
+        session._branches.keep(run.causes, found)
+        return found
+
+    session._branches = Branches()
+    known = steps()
+    turned = steps(**{name: OTHERS[name]})
+    session._branches = Branches()
+    alone = steps(**{name: OTHERS[name]})
+    assert all(same(*pair) for pair in zip(turned, alone, strict=True))
+    assert same(known[-1], turned[-1]) == (name == "t_map")  # both begin at one place where the base is its own teacher
+
+
+def test_each_step_is_told_by_the_knobs_that_it_had(session):
+    one = ask(session, seed=8, beta=0.25, guided=3)
+    two = ask(session, seed=8, beta=0.5, guided=4, lam=0.6, guidance=3.0, outside="apg")
+    line = "2: beta=0.25, lam=0.8, guidance=2, guided=3"
+    fork = ask(session, seed=8, beta=0.5, guided=4, lam=0.6, guidance=3.0, outside="apg", until=line)
+    assert fork.scales == one.scales[:2] + two.scales[2:]
+    assert fork.ways == ["cfg++"] * 4
+    assert all(fork.forces[name][:2] == one.forces[name][:2] for name in fork.forces)
+    assert fork.apart[:2] == one.apart[:2]
+    assert fork.apart[2:] == pytest.approx([force / 0.5 for force in fork.forces["teacher"][2:]])
+    assert torch.equal(fork.clips[BASE], two.clips[BASE])  # as it is now
+    assert not torch.equal(fork.clips[BASE], one.clips[BASE])
+    assert fork.until == line
+    assert json.loads(json.dumps(fork.as_dict()))["until"] == fork.until
+
+
+def test_the_previews_of_a_fork_are_its_parents_up_to_the_step(session):
+    def formed(**own):
+        track = Track(GUIDED, session.zoo.load("unet"), PROMPT)
+        track.steps = guided(session, **own)[1]
+        return [track.preview(done).picture for done in (1, 2, 3)]
+
+    pairs = zip(formed(guided=4, beta=0.1), formed(guided=4, beta=1.0, until="2: beta=0.1"), strict=True)
+    assert [torch.equal(*pair) for pair in pairs] == [True, True, False]
+
+
+def test_a_wrong_line_is_refused_before_anything_is_sampled(session, evaluations):
+    for line, until in (
+        ("the run has 4 steps", "4: beta=1"),
+        ("unknown knob 'strength' for videoguide", "2: strength=1"),
+        ("sampling_steps is one for the whole run", "2: sampling_steps=9"),
+        ("1 <= tau < points", "2: tau=7"),
+        ("I=5 .* N=4", "2: guided=5"),
+        ("same_index means nothing between", "2: t_map=same_index"),
+    ):
+        with pytest.raises(InputError, match=line):
+            ask(session, seed=88, until=until)
+    with pytest.raises(InputError, match="samples a flow"):
+        ask(session, base="dit", teacher="unet", seed=88, until="2: eta=1")
+    assert evaluations == []
+    full = ask(session, seed=88, guided=4)
+    with pytest.raises(InputError, match=r"I=5 .* N=4"):
+        ask(session, seed=88, guided=5)  # also where all its steps are known
+    assert full.until == ""

@@ -1,13 +1,18 @@
-"""The explore notebook without a screen: it runs, its numbers answer to its parameters, and its pictures are there."""
+"""The explore notebooks without a screen: numbers answer to parameters, pictures are there, a page copied as a command is itself again."""
 
 import base64
 import io
+import json
+import shlex
 from pathlib import Path
 
 import nbformat
+import pages
 import pytest
+from typer.testing import CliRunner
 
-from vidistill.lab.presets import knobs_of
+from vidistill.lab import cli, explore
+from vidistill.lab.presets import knobs_of, load_presets
 from vidistill.lab.runner import notebooks_dir, run_notebook
 
 NOTEBOOK = notebooks_dir() / "explore" / "latent_vdd.ipynb"
@@ -64,3 +69,92 @@ def test_the_notebook_is_thin_clean_and_declares_knobs_as_the_paper_does():
         if name in knobs:
             assert rest.endswith(f"  # {knobs[name].doc}"), line
             knobs[name].check(eval(rest.split(" = ")[1].split("  #")[0]))
+
+
+def again(page, settings, clips, out):
+    """Run what "copy as command" gives, and return the hash that it prints and the record of what the page shows."""
+    line = explore.command(page, settings)
+    done = CliRunner().invoke(cli.app, [*shlex.split(line)[1:], "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / f"{page}.json").read_text())
+    told = explore.record(page, settings, clips)
+    assert result["record"] == told
+    assert sorted(path.name for path in (out / "clips").glob("*.mp4")) == sorted(
+        Path(file).name for file in explore.clip_files(clips).values()
+    )
+    return done.stdout.splitlines()[-1].removeprefix("record hash: "), told["hash"]
+
+
+@pytest.mark.slow
+def test_videoguide_as_a_command_is_the_same_to_the_pixel(tiny_dit, tiny_unet, tmp_path):
+    from vidistill.lab.videoguide_session import KNOBS, VideoGuideSession
+    from vidistill.widgets.videoguide import VideoGuideBench
+
+    session = VideoGuideSession({"dit": tiny_dit, "unet": tiny_unet})
+    start = KNOBS.resolve({"sampling_steps": 3, "guidance": 2.0, "guided": 2, "tau": 2, "points": 4, "space": 0.25})
+    first = session.look("a red star", "unet", "dit", start, seed=5)
+    bench = VideoGuideBench(session, first, start)
+    turned = {"beta": 0.1 + 0.2, "eta": 0.5}
+    pages.play(bench, lambda: bench.panel.set(turned), lambda: setattr(bench.panel, "seed", 6), seconds=30)
+    settings = bench.asked() | {"models": f"dit={tiny_dit}, unet={tiny_unet}"}
+    look = bench.desk.runs.history.entries[-1].record
+    printed, shown = again("videoguide", settings, bench.clips(look), tmp_path)
+    assert printed == shown
+    assert shown != explore.record("videoguide", settings, first.clips)["hash"]
+
+
+@pytest.mark.slow
+def test_gvd_as_a_command_is_the_same_to_the_pixel(tiny_dit, tmp_path, monkeypatch):
+    from vidistill.lab.gvd_session import KNOBS, GvdSession
+    from vidistill.widgets.gvd import GvdBench
+
+    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
+    session = GvdSession({"dit": tiny_dit}, per_class=4)
+    start = KNOBS.resolve({"sampling_steps": 3, "guidance": 2.0, "centres": 2})
+    bench = GvdBench(session, session.look("slide", "slide", "dit", start, seed=5), start)
+    pages.play(bench, lambda: bench.panel.set({"strength": 0.75, "pick": 2}), lambda: setattr(bench.label, "value", "orbit"), seconds=30)
+    settings = bench.asked() | {"until": "1: strength=0.25", "models": f"dit={tiny_dit}"}
+    assert (settings["prompt"], settings["per_class"], settings["pick"]) == ("orbit", 4, 2)
+    values = {name: settings[name] for name in KNOBS}
+    look = session.look("orbit", "orbit", "dit", values, seed=5, until=settings["until"])
+    printed, shown = again("gvd", settings, bench.clips(look), tmp_path / "out")
+    assert printed == shown
+    assert shown != explore.record("gvd", settings, session.look("orbit", "orbit", "dit", values, seed=5).clips)["hash"]
+
+
+@pytest.mark.slow
+def test_latent_vdd_as_a_command_is_the_same_to_the_pixel(tmp_path, monkeypatch):
+    from vidistill.lab.session import Session
+    from vidistill.widgets.latent_vdd import LatentVddBench
+
+    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
+    start = {"selector": "dpp", "instances": 2, "rank_ratio": 0.5}
+    bench = LatentVddBench(Session.world(), knobs_of("latent_vdd"), load_presets("latent_vdd"), start)
+    turns = [{"bandwidth": 2.0, "codec_dtype": "fp16"}, {"decomposition": "svd", "core_dtype": "fp32"}]
+    pages.play(bench, *(lambda turn=turn: bench.panel.set(turn) for turn in turns), seconds=60)
+    pages.play(bench, lambda: setattr(bench.panel, "seed", 3), lambda: setattr(bench.picked, "value", bench.picked.values[-1]), seconds=60)
+    entry = bench.desk.runs.history.entries[-1]
+    settings = bench.asked()
+    assert settings == entry.settings
+    assert (settings["seed"], settings["decomposition"], settings["clip"]) == (3, "svd", bench.picked.values[-1])
+    printed, shown = again("latent_vdd", settings, bench.clips(entry.record), tmp_path / "out")
+    assert printed == shown
+
+
+@pytest.mark.slow
+def test_a_student_alone_and_a_second_model_as_commands(tiny_dit, tiny_unet, tiny_students, tmp_path):
+    from vidistill.lab.few_step_session import KNOBS, FewStepSession
+    from vidistill.lab.zoo_session import ZooSession
+
+    zoo, settings = ZooSession({"dit": tiny_dit, "unet": tiny_unet}), {"prompt": "A red  Ring", "model": "unet", "other": "dit", "seed": 4}
+    takes = zoo.takes("A red  Ring", ["unet", "dit"], {"steps": 2, "seed": 4})
+    settings |= {"steps": 2, "models": f"dit={tiny_dit}, unet={tiny_unet}"}
+    printed, shown = again("zoo", settings, {take.model: take.clip for take in takes}, tmp_path / "zoo")
+    assert printed == shown
+
+    own = FewStepSession({"euler": tiny_students["euler"]}, teacher=f"dit={tiny_dit}")
+    for students, text in ((["euler"], f"euler={tiny_students['euler']}"), ([], "none")):
+        found = own.look("a red ring", KNOBS.resolve({"steps": 2}), seed=4, students=students)
+        settings = {"prompt": "a red ring", "students": text, "teacher": f"dit={tiny_dit}", "steps": 2, "seed": 4}
+        printed, shown = again("few_step", settings | {"teaching": 20, "updates": 3}, found.clips, tmp_path / (students or ["none"])[0])
+        assert printed == shown

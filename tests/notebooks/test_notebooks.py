@@ -24,7 +24,7 @@ RUN_HERE |= {"reproduce/accvideo.ipynb", "reproduce/dfd.ipynb"}  # likewise
 RUN_HERE |= {"learn/few_step.ipynb"}  # likewise
 # In test_explore.py, in tests/widgets, and in a browser in tests/ui:
 RUN_ELSEWHERE = {"explore/latent_vdd.ipynb", "explore/zoo.ipynb", "explore/gvd.ipynb", "explore/videoguide.ipynb"}
-RUN_ELSEWHERE |= {"explore/few_step.ipynb"}
+RUN_ELSEWHERE |= {"explore/few_step.ipynb", "explore/compose.ipynb"}
 SMALL = {"frames": 8, "gap": 2, "size": 48, "instances": 2, "width": 4, "steps": 2, "seeds": 2}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -105,3 +107,14 @@ def test_a_value_that_is_not_finite_stops_with_the_step(tiny_dit) -> None:
     model.parts["transformer"].proj_out.bias.data.fill_(float("nan"))
     with pytest.raises(InputError, match=r"not finite at step 1 of 3"):
         generate(model, PROMPTS[:1], seeds=[1], steps=3)
+
+
+@pytest.mark.parametrize("folder", ["tiny_unet", "tiny_dit"])
+def test_two_threads_have_their_own_grids(folder, request):
+    model = load_denoiser(str(request.getfixturevalue(folder)))
+    times = lambda steps: [float(now.t) for now, _ in model.grid(steps)]  # noqa: E731
+    alone = {steps: times(steps) for steps in (7, 25)}
+    with ThreadPoolExecutor(2) as pool:
+        runs = {steps: pool.submit(lambda steps=steps: [times(steps) for _ in range(400)]) for steps in alone}
+        for steps, run in runs.items():
+            assert all(found == alone[steps] for found in run.result())

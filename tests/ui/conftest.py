@@ -1,70 +1,79 @@
-"""A notebook served as an app, and a real browser in front of it."""
+"""A browser, and notebooks in front of it."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
+import servers
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
-OFF = ("gpu", "quic", "background-networking", "component-update", "sync")
-ARGUMENTS = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in OFF)]
+from vidistill.lab.runner import notebooks_dir
+
+OWN = ("http://127.0.0.1:", "data:", "blob:")
+"""All that a page may ask for."""
+
+
+def absent(why):
+    """Skip on a machine that cannot drive a browser; fail where one is promised, as in CI."""
+    (pytest.fail if os.environ.get("VIDISTILL_BROWSER") == "required" else pytest.skip)(why)
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    path = os.environ.get("VIDISTILL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("needs a browser: install chromium, or name one in VIDISTILL_CHROMIUM")
-    return path
+def started():
+    with servers.Servers() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory):
-    """Return ``serve(notebook) -> url``; the servers end with the session."""
-    servers = []
-
-    def start(notebook: Path) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        folder = tmp_path_factory.mktemp("serve")
-        command = [sys.executable, "-m", "panel", "serve", str(notebook), "--address", "127.0.0.1", "--port", str(port)]
-        environment = {**os.environ, "VIDISTILL_CACHE": str(folder / "cache")}
-        log = open(folder / "log.txt", "w")  # noqa: SIM115
-        server = subprocess.Popen([*command, "--allow-websocket-origin", f"127.0.0.1:{port}"], stdout=log, stderr=log, env=environment)
-        servers.append((server, log))
-        url = f"http://127.0.0.1:{port}/{notebook.stem}"
-        for _ in range(300):
-            assert server.poll() is None, (folder / "log.txt").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/static/js/bokeh.min.js", timeout=5).close()
-                return url
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"panel serve did not answer: {(folder / 'log.txt').read_text()}")
-
-    yield start
-    for server, log in servers:
-        server.terminate()
-        server.wait(10)
-        log.close()
+def serve(started):
+    """Return ``serve(notebook) -> url``."""
+    return lambda notebook: started.serve(notebook)[0]
 
 
 @pytest.fixture
-def page(chromium):
-    """A browser page that fails the test if its console reports an error."""
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        errors: list[str] = []
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
+def tiny_notebook(tiny_dit, tiny_unet, tmp_path):
+    """Return ``tiny_notebook(page, **parameters) -> path``: an explore notebook with two tiny models instead of the zoo's."""
+    own = {
+        "gvd": {"models": f"dit={tiny_dit}, unet={tiny_unet}, lab-dit", "model": "dit", "per_class": 6, "centres": 3},
+        "videoguide": {"models": f"unet={tiny_unet}, dit={tiny_dit}", "base": "unet", "teacher": "dit", "beta": 0.5, "guided": 2, "tau": 2}
+        | {"points": 5, "space": 0.25},
+        "compose": {"models": f"dit={tiny_dit}, unet={tiny_unet}", "model": "dit", "teacher": "unet", "per_class": 6, "centres": 3}
+        | {"guided": 2, "tau": 2, "points": 5},
+        "latent_vdd": {},
+    }
+
+    def make(page, **parameters):
+        whole = load_notebook_node(str(notebooks_dir() / "explore" / f"{page}.ipynb"))
+        nbformat.write(parameterize_notebook(whole, own[page] | parameters), tmp_path / f"{page}.ipynb")
+        return tmp_path / f"{page}.ipynb"
+
+    return make
+
+
+@pytest.fixture
+def browser():
+    path = servers.chromium() or absent("needs a browser: install chromium, or name one in VIDISTILL_CHROMIUM")
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        absent("needs playwright: pip install 'vidistill[dev]'")
+    with servers.browsing(path) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, request):
+    """A browser page that fails the test if its console reports an error or it asks the network; what it shows in the end is kept in the
+    folder VIDISTILL_PICTURES."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: None if request.url.startswith(OWN) else errors.append(f"asked of the network: {request.url}"))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    if folder := os.environ.get("VIDISTILL_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{request.node.name}.png", full_page=True)
+    page.close()
     assert not errors, errors

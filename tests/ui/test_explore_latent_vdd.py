@@ -1,5 +1,6 @@
 """A real browser on the explore notebook: the keyboard moves the rank slider, and clip and numbers follow."""
 
+import re
 import time
 
 import pytest
@@ -58,3 +59,28 @@ def test_the_rank_slider_changes_clip_and_numbers(page, serve):
     page.get_by_role("alert").wait_for(timeout=PATIENCE)
     assert "/no/such/folder" in page.get_by_role("alert").inner_text()
     assert video.count() == 1
+
+
+def test_runs_are_compared_and_recalled_with_their_knobs(page, serve):
+    page.goto(serve(NOTEBOOK), timeout=PATIENCE)
+    page.get_by_role("button", name="Pause").click()  # a still is the same to the byte, a film is encoded anew
+    still = page.locator("img[alt^='One clip, playing in step']")
+    still.wait_for(timeout=PATIENCE)
+    source, size = still.get_attribute("src"), page.locator("#bytes").inner_text()
+    page.get_by_label("core dtype", exact=False).first.select_option("fp32")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("From A to B: core dtype int8 → fp32.").wait_for(timeout=PATIENCE)
+    assert page.locator("#bytes").inner_text() != size
+    assert still.get_attribute("src") != source
+    page.get_by_label("compare by").select_option("side by side")
+    page.get_by_role("button", name="Play").last.click()
+    film = page.locator("video[aria-label^='A, run 1, and B, run 2, in step']")
+    film.wait_for(timeout=PATIENCE)
+    assert film.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("[")
+    page.get_by_role("button", name="✓ run 1 shown").wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(1000)
+    assert (still.get_attribute("src"), page.locator("#bytes").inner_text()) == (source, size)
+    assert page.get_by_label("core dtype", exact=False).first.input_value() == "int8"
+    assert page.get_by_role("button", name=re.compile("run 3")).count() == 0

@@ -137,3 +137,25 @@ def test_clips_and_points_are_driven_by_keyboard(page, serve, notebook):
     page.get_by_role("button", name="Train").press("Enter")
     page.get_by_role("alert").filter(has_text="nothing is guided here").wait_for(timeout=PATIENCE)
     assert page.locator('[data-run="run 1"]').count() == 1
+
+
+def test_runs_are_compared_and_recalled_with_their_students(page, serve, notebook):
+    page.goto(serve(notebook), timeout=PATIENCE)
+    page.locator("video").wait_for(timeout=PATIENCE)
+    page.get_by_role("checkbox", name="anew").press("Space")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("From A to B: students anew, euler → euler.").wait_for(timeout=PATIENCE)
+    page.get_by_label("clip A").select_option("teacher of run 2")
+    page.get_by_label("compare by").select_option("side by side")
+    page.get_by_role("button", name="Play").click()
+    film = page.locator("video[aria-label^='A, teacher of run 2, and B, run 2, in step']")
+    film.wait_for(timeout=PATIENCE)
+    assert film.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
+    assert film.evaluate("film => film.videoWidth") == 2 * 128 + 8
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("[")
+    page.get_by_role("button", name="✓ run 1 shown").wait_for(timeout=PATIENCE)
+    page.locator('video[aria-label*="anew, 4 steps"]').wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(1000)
+    assert page.get_by_role("checkbox", name="anew").is_checked()
+    assert page.get_by_role("button", name=re.compile("run 3")).count() == 0

@@ -111,3 +111,49 @@ def test_the_pull_is_turned_by_keyboard_beside_the_same_twin(page, serve, notebo
     page.get_by_text("cancelled; what was finished is kept").wait_for(timeout=PATIENCE)
     assert formed.count() >= 1
     assert video.get_attribute("src") == source
+
+
+def test_runs_are_compared_on_one_clock_and_recalled_with_their_class(page, serve, notebook):
+    page.goto(serve(notebook), timeout=PATIENCE)
+    page.get_by_role("button", name="Pause").click()  # a still is the same to the byte, a film is encoded anew
+    still = page.locator('img[alt^="One class, slide"]')
+    still.wait_for(timeout=PATIENCE)
+    source, label = still.get_attribute("src"), page.get_by_label("class", exact=True)
+    assert page.get_by_role("button", name="✓ run 1 shown").count() == 1
+
+    # A class, which brings its prompt, and another seed by a single key: each is a run, in words.
+    label.select_option("orbit")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    assert page.get_by_alt_text("middle frame of run 2: label slide → orbit, prompt slide → orbit").count() == 1
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("d")
+    page.get_by_role("button", name="✓ run 3 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+
+    # Side by side, playing, both are one film.
+    page.get_by_label("compare by").select_option("side by side")
+    page.get_by_role("button", name="Play").last.click()
+    film = page.locator("video[aria-label^='A, run 2, and B, run 3, in step']")
+    film.wait_for(timeout=PATIENCE)
+    assert film.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
+    assert film.evaluate("film => film.videoWidth") == 2 * 128 + 8
+
+    # The first again: its picture to the byte, its class, its prompt, its seed, and no run of its own.
+    page.get_by_role("button", name="Show run 1").press("Enter")
+    page.get_by_role("button", name="✓ run 1 shown").wait_for(timeout=PATIENCE)
+    still.wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(1000)
+    assert still.get_attribute("src") == source
+    assert (label.input_value(), page.get_by_label("prompt", exact=True).input_value()) == ("slide", "slide")
+    assert page.get_by_label("seed", exact=True).input_value() == "0"
+    assert page.get_by_role("button", name=re.compile("run 4")).count() == 0
+
+    # The run that comes after it, by a single key; a letter in the prompt is none.
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("]")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    page.get_by_label("prompt", exact=True).focus()
+    page.keyboard.type("]")
+    page.wait_for_timeout(500)
+    assert page.get_by_role("button", name="✓ run 2 shown").count() == 1

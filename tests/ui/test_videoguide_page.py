@@ -61,7 +61,7 @@ def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     page.get_by_text("known before: base alone, teacher alone").wait_for(timeout=PATIENCE)
-    page.get_by_text("beta 0.3").wait_for(timeout=PATIENCE)
+    page.get_by_text("tau 2, beta 0.3").wait_for(timeout=PATIENCE)
     page.get_by_text("done in").wait_for(timeout=PATIENCE)
     assert float(handle(page, "interpolation beta").get_attribute("aria-valuetext")) == pytest.approx(0.3)
     assert video.get_attribute("src") != source
@@ -131,3 +131,92 @@ def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve
     page.get_by_text("cancelled; what was finished is kept").wait_for(timeout=PATIENCE)
     assert formed.count() >= 1
     assert video.get_attribute("src") == source
+
+
+def test_runs_are_compared_on_one_clock_and_recalled_with_their_knobs(page, serve, notebook):
+    page.goto(serve(notebook), timeout=PATIENCE)
+    page.locator("video").wait_for(timeout=PATIENCE)
+    stage = page.locator("img[alt^='A, '], video[aria-label^='A, ']")
+    assert stage.get_attribute("alt").startswith("A, base alone of run 1, and B, run 1, in step; and how they differ. They differ by")
+    assert page.get_by_role("button", name="✓ run 1 shown").count() == 1
+
+    # Another beta is another run, and is compared with the one before.
+    handle(page, "interpolation beta").focus()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("From A to B: beta 0.5 → 0.45.").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+    assert page.get_by_alt_text("middle frame of run 2: beta 0.5 → 0.45").count() == 1
+
+    # Played side by side they are one film, so no clock can come between them.
+    page.get_by_label("compare by").select_option("side by side")
+    page.get_by_role("button", name="Play").click()
+    film = page.locator("video[aria-label^='A, run 1, and B, run 2, in step']")
+    film.wait_for(timeout=PATIENCE)
+    assert film.evaluate("film => new Promise(done => { film.onplaying = () => done(true); if (film.readyState > 2) done(true); })")
+    assert film.evaluate("film => film.videoWidth") == 2 * 128 + 8
+
+    # Swiped, and stopped: the border moves by keyboard, and the picture with it.
+    page.get_by_label("compare by").select_option("swipe")
+    page.locator("video[aria-label*='border at 50 %']").wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Pause").last.click()
+    still = page.locator("img[alt*='border at 50 %']")
+    still.wait_for(timeout=PATIENCE)
+    before = still.get_attribute("src")
+    handle(page, "border: A left of it").focus()
+    page.keyboard.press("Home")
+    page.locator("img[alt*='border at 0 %']").wait_for(timeout=PATIENCE)
+    assert page.locator("img[alt*='border at 0 %']").get_attribute("src") != before
+
+    # Blinked, it goes on while time stands still.
+    page.get_by_label("compare by").select_option("blink")
+    page.locator("video[aria-label*='in turn, 2 changes a second']").wait_for(timeout=PATIENCE)
+
+    # Recall: the knob goes back with the clip, and nothing is sampled.
+    page.get_by_role("button", name="Show run 1").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="✓ run 1 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("beta 0.5", exact=False).first.wait_for(timeout=PATIENCE)
+    slider = handle(page, "interpolation beta")
+    look = "const look = () => +handle.getAttribute('aria-valuetext') === 0.5 ? done(true) : setTimeout(look, 50);"
+    assert slider.evaluate(f"handle => new Promise(done => {{ {look} look(); }})")
+    page.wait_for_timeout(500)
+    assert page.get_by_role("button", name=re.compile("run 3")).count() == 0
+
+    # Any two can be picked.
+    page.get_by_role("button", name="2 as A").click()
+    page.get_by_role("button", name="✓ 2 as A").wait_for(timeout=PATIENCE)
+    page.get_by_text("A and B were made in the same way").wait_for(timeout=PATIENCE)
+
+    # Single keys: the list, the next run, the way to compare, the dice; while a word is typed they are letters.
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("?")
+    page.get_by_text("compare in another way").wait_for(timeout=PATIENCE)
+    page.keyboard.press("m")
+    page.locator("img[alt^='A, run 2, and B, run 2, in step; and how they differ']").wait_for(timeout=PATIENCE)
+    page.keyboard.press("]")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)
+    prompt = page.get_by_label("prompt", exact=True)
+    prompt.focus()
+    page.keyboard.press("End")
+    page.keyboard.type("[r]")
+    assert prompt.input_value() == f"{PROMPT}[r]"
+    assert page.get_by_role("button", name="✓ run 2 shown").count() == 1
+    page.keyboard.press("Control+a")
+    page.keyboard.type(PROMPT)
+    page.get_by_role("button", name="? Keys").focus()
+    page.keyboard.press("d")
+    page.get_by_role("button", name="✓ run 3 shown").wait_for(timeout=PATIENCE)
+    page.get_by_text("done in").wait_for(timeout=PATIENCE)
+
+    # A switch silences them; it has a name, and is reached by keyboard.
+    switch = page.get_by_role("checkbox", name="listen to single keys")
+    assert switch.is_checked()
+    switch.press("Space")
+    page.keyboard.press("[")
+    page.wait_for_timeout(500)
+    assert page.get_by_role("button", name="✓ run 3 shown").count() == 1
+    switch.press("Space")
+    page.wait_for_timeout(500)
+    page.keyboard.press("[")
+    page.get_by_role("button", name="✓ run 2 shown").wait_for(timeout=PATIENCE)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 
 async def settle(bench: Any, seconds: float) -> None:
     """Wait until the run that a control started is over, about so many seconds at most."""
@@ -26,6 +28,27 @@ def play(bench: Any, *turns: Callable[[], Any], seconds: float) -> None:
             await settle(bench, seconds)
 
     asyncio.run(all_of_them())
+
+
+def recall(bench: Any, session: Any, number: int) -> list[Any]:
+    """Press the button that shows a run again, wait for the events that come late, and return the arguments of every run they started."""
+    started: list[Any] = []
+    original = session.steps
+
+    def counted(*asked: Any, **more: Any) -> Any:
+        started.append((asked, more))
+        return original(*asked, **more)
+
+    async def pressed() -> None:
+        bench.desk.runs.history._cards[number].show.clicks += 1
+        for _ in range(30):
+            await asyncio.sleep(0.01)
+            assert not bench.bar.running
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "steps", counted)
+        asyncio.run(pressed())
+    return started
 
 
 def words(page: str) -> str:

@@ -124,6 +124,50 @@ def test_clips_are_shown_while_the_teacher_still_works_and_cancel_keeps_them(ben
     assert "data-alarm" in bench._alarms.object or "The teacher is still at work" in bench._alarms.object
 
 
+def test_an_earlier_run_is_recalled_with_its_students_and_nothing_is_sampled(bench, session, found):
+    first = {"prompt": PROMPT, "students": "anew, euler", "teacher": "dit"} | FEW | {"seed": 5}
+    assert bench.asked() == first
+    play(
+        bench,
+        lambda: bench.panel.set({"renoise": "ode"}),
+        lambda: setattr(bench.students, "value", ["euler"]),
+        lambda: setattr(bench.students, "value", []),
+    )
+    history, compare = bench.desk.runs.history, bench.desk.runs.compare
+    assert [entry.words for entry in history.entries] == [
+        "the first", "renoise trained → ode", "students anew, euler → euler", "students euler → none",
+    ]  # fmt: skip
+    clips = [found.takes["anew"].clip, "anew", "euler", TEACHER]
+    assert history.entries[0].clip is clips[0]
+    assert [entry.clip is entry.record.takes[name].clip for entry, name in zip(history.entries[1:], clips[1:], strict=True)] == [True] * 3
+    assert (compare.a.value, compare.b.value) == ("run 3", "run 4")
+    assert f"{EULER} of run 4" in compare.a.options
+    assert pages.recall(bench, session, 1) == []
+    assert bench._found is found
+    assert bench.asked() == first
+    assert bench.students.value == ["anew", "euler"]
+    assert "anew, 4 steps, re-noised" in bench.player._names
+    assert f"{TEACHER} of run 1" in compare.a.options
+    assert len(history.entries) == 4
+    assert pages.recall(bench, session, 4) == []
+    assert bench.students.value == []
+
+
+def test_a_run_counts_when_all_its_clips_are_there(bench, found):
+    part = replace(found, takes={"anew": found.takes["anew"]}, whole=False)
+    bench.present(part, bench.asked() | {"seed": 8})
+    assert bench._found is part
+    assert len(bench.desk.runs.history.entries) == 1
+
+
+def test_numbers_of_the_first_student(bench, found):
+    numbers = bench.numbers(found)
+    assert (numbers["faster"], numbers["seconds"]) == (found.numbers["faster"]["anew"], found.takes["anew"].seconds)
+    assert bench.clip(found) is bench.clips(found)["anew"]
+    *_, last = bench.steps(bench.asked(), previews=False)
+    assert torch.equal(last.result.clips["anew"], bench.clip(found))
+
+
 def test_numbers_and_alarms_are_words(found):
     told = words(numbers_html(found))
     for name in ("times as fast", "drift", "saturation", "contrast"):

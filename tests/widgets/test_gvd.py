@@ -12,12 +12,14 @@ import pytest
 import torch
 from pages import words
 
+from vidistill.lab.compare import difference
 from vidistill.lab.gvd_session import CENTRE, GUIDED, KNOBS, TWIN, GvdSession
 from vidistill.widgets.gvd import GvdBench, alarms_html, alt_text, centres_html, numbers_html, static_views
 from vidistill.widgets.pull import FLOOR, decay_figure, distance_figure, force_figure, rates_figure
 from vidistill.widgets.strip import film_strip
 
 FEW = KNOBS.resolve({"sampling_steps": 4, "guidance": 2.0, "centres": 2})
+play = partial(pages.play, seconds=20)
 settle = partial(pages.settle, seconds=20)
 
 
@@ -135,6 +137,17 @@ def test_knobs_are_held_to_what_can_be(bench):
     assert bench.bar.failed == ""
 
 
+def test_a_slider_that_has_moved_on_is_left_alone(bench):
+    async def turned():
+        bench.panel.set({"decay": "none"})
+        bench.panel.controls["strength"].value = 0.2  # moved on, and not released yet
+        await bench._turned()
+        bench.bar.cancel()
+
+    asyncio.run(turned())
+    assert bench.panel.controls["strength"].value == 0.2
+
+
 def test_failures_and_their_absence_are_signs_and_words(look):
     assert "✓" in alarms_html(replace(look, alarms={}))
     page = alarms_html(replace(look, alarms={"still": "It <stands>.", "overshoot": "Beyond."}))
@@ -187,16 +200,74 @@ def test_a_film_strip_shows_first_and_last_frame():
     assert sheet.getpixel((sheet.width - 10, sheet.height - 10)) == (0, 255, 0)
 
 
+def test_an_earlier_run_is_recalled_with_its_class_and_nothing_is_sampled(bench, session, look):
+    first = {"label": "slide", "prompt": "slide", "model": "dit"} | FEW | {"seed": 5, "per_class": 5}
+    assert bench.asked() == first
+    play(
+        bench,
+        lambda: setattr(bench.label, "value", "orbit"),  # its prompt comes with it
+        lambda: bench.panel.set({"strength": 2.0}),
+        lambda: setattr(bench.model, "value", "unet"),
+    )
+    history, compare = bench.desk.runs.history, bench.desk.runs.compare
+    assert [entry.words for entry in history.entries[1:]] == [
+        "label slide → orbit, prompt slide → orbit", "strength 0.5 → 2", "model dit → unet",
+    ]  # fmt: skip
+    assert (compare.a.value, compare.b.value) == ("run 3", "run 4")
+    drawn = []
+    bench.draw = lambda shown: (drawn.append(shown), GvdBench.draw(bench, shown))
+    assert pages.recall(bench, session, 1) == []
+    assert len(drawn) == 1
+    assert drawn[0] is look
+    assert bench.asked() == first
+    assert "seed 5, dit, 4 steps" in bench._made.object
+    assert bench.panel.controls["eta"].disabled
+    assert (bench.strip.shown(TWIN), bench.strip.shown(GUIDED)) == (3, 3)
+    assert len(history.entries) == 4
+    play(bench, lambda: setattr(bench.panel, "seed", 6))
+    assert history.entries[-1].words == "from run 1: seed 5 → 6"
+
+
+def test_a_prompt_that_was_another_class_s_comes_back_as_it_was(bench, session):
+    play(bench, lambda: setattr(bench.prompt, "value", "orbit"), bench.run, lambda: setattr(bench.label, "value", "orbit"))
+    assert [entry.settings["prompt"] for entry in bench.desk.runs.history.entries] == ["slide", "orbit", "orbit"]
+    assert pages.recall(bench, session, 2) == []
+    assert (bench.label.value, bench.prompt.value) == ("slide", "orbit")
+
+
+def test_a_recall_sets_what_limits_the_pick_before_the_pick(bench, session):
+    play(bench, lambda: bench.panel.set({"centres": 5}), lambda: bench.panel.set({"pick": 4}))
+    asked = bench.asked()
+    play(bench, lambda: bench.panel.set({"centres": 2}))
+    assert (bench.panel.values["pick"], bench.panel.controls["pick"].end) == (2, 2)
+    assert bench.desk.runs.history.entries[-1].words == "centres 5 → 2, pick 4 → 2"
+    assert pages.recall(bench, session, 3) == []
+    assert bench.asked() == asked
+    assert bench.panel.controls["pick"].end == 5
+
+
+def test_numbers_of_the_guided_clip(bench, look):
+    found = bench.numbers(look)
+    assert (found["pull"], found["motion"], found["seconds"]) == (look.pull, look.numbers["motion"][GUIDED], look.seconds)
+    assert bench.clip(look) is bench.clips(look)[GUIDED]
+    *_, last = bench.steps(bench.asked(), previews=False)
+    assert last.result.clips[GUIDED].equal(bench.clip(look))
+    bench.prompt.value = ""  # none is the class's own, as in the notebook
+    assert bench.asked()["prompt"] == "slide"
+
+
 def test_static_views_hold_film_strips_plots_and_verdicts(look):
     from PIL import Image
 
-    film, made, numbers, alarms, strip, forming, centres, *plots = static_views(look)
+    film, made, numbers, alarms, strip, forming, apart, frames, centres, *plots = static_views(look)
     assert Image.open(io.BytesIO(film.data)).n_frames == 16
     assert Image.open(io.BytesIO(strip.data)).height > 3 * 128
     assert "seed 5" in made.data
     assert "of the way to the centre" in numbers.data
     assert 'role="status"' in alarms.data
     assert "as predicted after step 1 of 4" in forming.data
+    assert difference(look.clips[TWIN], look.clips[GUIDED]).told() in words(apart.data)
+    assert "|A - B|" in frames.alt
     assert "pulls" in centres.data
     assert len([plot._repr_mimebundle_() for plot in plots]) == 4
 
@@ -225,7 +296,7 @@ def test_the_notebook_runs_without_a_screen(tiny_dit, tmp_path, monkeypatch):
     assert (result["values"]["decay"], result["values"]["pick"], len(result["sizes"])) == ("cosine", 2, 3)
     assert len(result["force"]) == 3
     outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 2
+    assert sum("image/png" in data for data in outputs) == 3
     said = [data["text/plain"].split(":")[0] for data in outputs if "application/vnd.plotly.v1+json" in data]
     assert said == ["along the frames", "along the steps", "force per step and frame", "distance to the centre"]
     assert (tmp_path / "gvd.ipynb").stat().st_size < 1_000_000

@@ -4,7 +4,8 @@ import pytest
 
 from vidistill.errors import InputError
 from vidistill.knobs import Knob, Knobs
-from vidistill.widgets.knob_panel import OWN, KnobPanel
+from vidistill.widgets import style
+from vidistill.widgets.knob_panel import OWN, KnobPanel, Tick
 
 pn = pytest.importorskip("panel")
 
@@ -18,6 +19,12 @@ KNOBS = Knobs(
     Knob("codec", "lab-vae", "a name or a folder"),
     Knob("flips", False, "mirror clips"),
 )
+READ = {
+    "paper": {"about": "as printed", "width": 8, "instances": 24},
+    "official": {"about": "as released", "width": 8, "instances": 500, "kernel": "official"},
+    "ours": {"about": "", "width": 32, "instances": 24},
+    "quick": {"about": "no reading", "width": 64, "flips": True},
+}
 PRESETS = {"paper": {"kernel": "official"}, "quick": {"rank_ratio": 0.5, "instances": 8}}
 
 
@@ -43,7 +50,7 @@ def test_one_control_per_knob_with_its_limits(panel):
     assert isinstance(panel.controls["width"], pn.widgets.IntSlider)
     assert isinstance(panel.controls["instances"], pn.widgets.IntInput)  # ten thousand steps are no slider
     assert panel.controls["selector"].options == ["dpp", "random"]
-    assert isinstance(panel.controls["flips"], pn.widgets.Checkbox)
+    assert isinstance(panel.controls["flips"], Tick)
     assert "instances" in panel.controls["instances"].name
     assert "k [clips]" in panel.controls["instances"].name
 
@@ -180,3 +187,79 @@ def test_what_the_panel_mirrors_is_told_from_what_was_chosen(panel):
     panel.set({"kernel": "rbf"})
     panel.set({"kernel": "official"})
     assert seen == [("paper", False), (OWN, True), ("paper", True)]
+
+
+def test_readings_are_offered_where_they_differ_and_one_press_takes_one():
+    panel = KnobPanel(KNOBS, presets=READ)
+    assert list(panel.readings) == ["instances", "width", "kernel"]  # in the order of the controls; quick is no reading
+    width = panel.readings["width"]
+    assert (width.knob, width.words) == ("width", ["paper, official: 8", "ours: 32"])
+    assert width.about == ["paper: as printed; official: as released", ""]
+    assert width.here == -1  # the declared default is nobody's reading
+    seen = []
+    panel.param.watch(lambda event: seen.append(event.new["width"]), "values")
+    width._handle_msg(1)  # what the browser does when the second button is pressed
+    assert seen == [32]
+    assert (width.here, panel.controls["width"].value) == (1, 32)
+    release(panel.controls["width"], 8)
+    assert width.here == 0
+    assert "paper" not in panel._hints["width"].object  # said once
+    assert "paper&#x27;s value" in panel._hints["rank_ratio"].object or "paper's value" in panel._hints["rank_ratio"].object
+
+
+def test_a_reading_beyond_a_cap_is_the_cap():
+    panel = KnobPanel(KNOBS, presets=READ)
+    panel.cap("instances", 12, "the smallest class has 12 clips")
+    assert panel.readings["instances"].here == 0  # 24 and 500 both come to 12
+    panel.set({"instances": 3})
+    assert panel.readings["instances"].here == -1
+    panel.readings["instances"]._handle_msg(1)
+    assert panel.values["instances"] == 12
+
+
+def test_readings_of_a_knob_without_effect_cannot_be_pressed():
+    panel = KnobPanel(KNOBS, presets=READ, uses={"kernel": lambda k: k["selector"] == "dpp"})
+    assert not panel.readings["kernel"].idle
+    panel.set({"selector": "random"})
+    assert panel.readings["kernel"].idle
+
+
+def test_the_papers_place_is_marked_on_the_track(panel):
+    slider = panel.controls["rank_ratio"]  # from 0.05 to 1, the paper's 0.75
+    assert style.notch((0.75 - 0.05) / 0.95) in slider.stylesheets
+    assert style.notch((16 - 4) / 60) in panel.controls["width"].stylesheets
+    panel.cap("width", 10, "narrow")
+    assert panel.controls["width"].stylesheets == [style.CONTROL]  # the paper's 16 is out of reach
+    panel.cap("width", 28, "wider")
+    assert style.notch(0.5) in panel.controls["width"].stylesheets
+    assert KnobPanel(KNOBS).controls["rank_ratio"].stylesheets == [style.CONTROL]  # without presets there is no paper
+
+
+def test_an_equation_stands_under_its_knob():
+    knobs = Knobs("toy", Knob("beta", 0.5, "weight", low=0, high=1, equation=r"\beta x_0"), Knob("plain", 1, "nothing", low=0, high=2))
+    panel = KnobPanel(knobs)
+    assert "<math" in panel._hints["beta"].object
+    assert "<math" not in panel._hints["plain"].object
+
+
+def test_a_drawing_stands_under_its_control():
+    drawing = pn.pane.HTML("a curve")
+    panel = KnobPanel(KNOBS, presets=READ, beside={"width": drawing})
+    parts = list(panel.__panel__())
+    at = parts.index(panel.controls["width"])
+    assert parts[at + 1 : at + 4] == [drawing, panel.readings["width"], panel._hints["width"]]
+    with pytest.raises(InputError, match="rank_ratio"):
+        KnobPanel(KNOBS, beside={"rank_ration": drawing})
+
+
+def test_a_tick_is_a_group_of_one_box_with_its_words(panel):
+    box = panel.controls["flips"]._box
+    assert box.options == {"flips": True}
+    box.value = [True]  # ticked in the browser
+    assert panel.values["flips"] is True
+    panel.set({"flips": False})
+    assert box.value == []
+    panel.lock.value = True
+    assert panel.lock._box.value == [True]
+    panel.controls["flips"].disabled = True
+    assert box.disabled

@@ -5,10 +5,14 @@ import threading
 import time
 
 import pytest
+import torch
 
 from vidistill.errors import Cancelled, InputError
+from vidistill.lab import footprint as footprints
+from vidistill.lab.footprint import footprint
+from vidistill.lab.run_time import RunTime, Stage
 from vidistill.lab.steps import Step, TimeLeft, stream
-from vidistill.widgets.run_bar import RunBar
+from vidistill.widgets.run_bar import RunBar, _still
 
 
 def counting(steps, pause=0.01, log=None):
@@ -129,3 +133,122 @@ def test_time_left_is_the_median_pace_and_silent_before_the_third_step():
     assert left[3] == pytest.approx(2 * 7)  # one slow step does not upset it
     assert left[4] == pytest.approx(2 * 6)
     assert clock.after(Step("train", 0, 5)) is None  # another stage, another pace
+
+
+def follow(watch, now, *reports):
+    """Return what is left after each of ``(seconds, stage, done, total)``."""
+    found = []
+    for seconds, *step in reports:
+        now[0] += seconds
+        found.append(watch.after(Step(*step)))
+    return found
+
+
+def test_the_whole_run_is_told_from_what_earlier_runs_took_after_the_stage():
+    now = [0.0]
+    first = RunTime({}, lambda: now[0])
+    reports = [
+        (0, "load", 0, 1),
+        *[(1, "sample", k, 4) for k in (1, 2, 3, 4)],
+        (0, "decode", 0, 1),
+        (3, "decode", 1, 1),
+        (2, "previews", 1, 1),
+    ]
+    found = follow(first, now, *reports)
+    assert found[0] == (None, None)
+    assert found[4] == (pytest.approx(0), None)  # nobody knows yet what comes after
+    known = first.ended()
+    assert known["sample"] == Stage(1.0, 5.0)
+    assert known["load"] == Stage(None, 9.0)
+    assert known["previews"] == Stage(None, 0.0)
+
+    second = RunTime(known, lambda: now[0])  # twice as many steps, twice as slow
+    found = follow(second, now, (0, "load", 0, 1), *[(2, "sample", k, 8) for k in (1, 2, 3, 4)])
+    assert found[0] == (None, 9.0)
+    assert found[1] == (pytest.approx(7), pytest.approx(7 + 5))  # at the pace of the run before
+    assert found[4] == (pytest.approx(2 * 4), pytest.approx(2 * 4 + 5))  # at its own
+    assert second.ended().keys() == known.keys()  # what it did not reach is kept
+    assert second.ended()["sample"].pace == 2.0
+
+
+def test_a_stage_that_is_new_says_its_own_time_alone():
+    now = [0.0]
+    watch = RunTime({"decode": Stage(None, 5.0)}, lambda: now[0])
+    assert follow(watch, now, *[(1, "train", k, 10) for k in range(5)])[-1] == (pytest.approx(6), None)
+
+
+@pytest.mark.parametrize(
+    ("left", "whole", "words"),
+    [
+        (None, None, ""),
+        (2.2, None, ", about 2 s left"),
+        (2.2, 3.4, ", about 2 s left, 3 s in all"),
+        (2.2, 2.4, ", about 2 s left"),
+        (0.2, 3.0, ", under a second left, 3 s in all"),
+        (0.2, 0.4, ", under a second left"),
+        (None, 3.0, ", about 3 s left in all"),
+        (None, 0.3, ""),
+    ],
+)
+def test_time_left_in_words(left, whole, words):
+    assert _still(left, whole) == words
+
+
+def test_a_finished_run_teaches_the_next_one_and_a_cancelled_one_does_not():
+    def work():
+        yield Step("sample", 1, 2)
+        time.sleep(0.02)
+        yield Step("sample", 2, 2)
+        yield Step("decode", 1, 1)
+
+    bar = RunBar()
+    asyncio.run(bar.run(work, print))
+    assert bar._known.keys() == {"sample", "decode"}
+    assert 0.01 < bar._known["sample"].pace < 1
+
+    async def cancelled():
+        run = asyncio.create_task(bar.run(lambda: counting(50, 0.02), lambda k: None))
+        await asyncio.sleep(0.15)
+        bar.cancel()
+        await run
+
+    asyncio.run(cancelled())
+    assert bar._known.keys() == {"sample", "decode"}
+
+
+def test_memory_is_what_the_process_holds_now():
+    before = footprint()
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    held = footprint()
+    assert held.resident - before.resident == pytest.approx(64 * 2**20, rel=0.1)
+    del block
+    assert footprint().resident < held.resident - 32 * 2**20
+    assert before.device is None or torch.cuda.is_available()
+
+
+def test_memory_elsewhere_is_the_most_that_was_held(monkeypatch, tmp_path):
+    monkeypatch.setattr(footprints, "STATM", tmp_path / "no such file")
+    assert footprint().resident >= 2**20
+
+
+def test_memory_and_a_forecast_are_on_the_page():
+    said = []
+    bar = RunBar(forecast=lambda: 3 * 2**29)
+    assert "this run" not in bar._memory.object
+    asyncio.run(bar.run(lambda: counting(1), lambda k: said.append(bar._memory.object)))
+    assert " taken, this run about 1.5 GiB more<" in said[0]
+    assert " taken<" in bar._memory.object
+
+
+def test_a_forecast_that_refuses_is_on_the_page_and_the_next_run_goes():
+    def refuse():
+        raise InputError("clips of 4096 frames do not fit")
+
+    bar, shown = RunBar(forecast=refuse), []
+    asyncio.run(bar.run(lambda: counting(1), shown.append))
+    assert "do not fit" in bar._error.object
+    assert not shown
+    bar.forecast = None
+    asyncio.run(bar.run(lambda: counting(1), shown.append))
+    assert shown == [0]
+    assert not bar._error.visible

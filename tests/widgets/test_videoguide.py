@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 import pytest
 from pages import words
 
+from vidistill.lab.compare import difference
 from vidistill.lab.videoguide_session import BASE, GUIDED, KNOBS, SELF, SUBJECT, TEACHER, VideoGuideSession, presets
 from vidistill.widgets.steer import forces_figure, mask_figure, paths_figure, plane_figure, scales_figure
-from vidistill.widgets.videoguide import VideoGuideBench, alarms_html, alt_text, captions, numbers_html, seen_html, static_views, tiles_html
+from vidistill.widgets.videoguide import VideoGuideBench, static_views
+from vidistill.widgets.videoguide_words import alarms_html, alt_text, captions, numbers_html, seen_html, tiles_html
 
 PROMPT = "a red star orbiting over a navy background"
 FEW = KNOBS.resolve({"sampling_steps": 4, "guidance": 2.0, "guided": 2, "tau": 3, "points": 5})
@@ -147,6 +149,17 @@ def test_knobs_are_held_to_what_can_be(bench):
     assert "Nothing steers: I is 0" in bench._alarms.object
 
 
+def test_a_slider_that_has_moved_on_is_left_alone(bench):
+    async def turned():
+        bench.panel.set({"lam": 0.5})
+        bench.panel.controls["beta"].value = 0.2  # moved on, and not released yet
+        await bench._turned()
+        bench.bar.cancel()
+
+    asyncio.run(turned())
+    assert bench.panel.controls["beta"].value == 0.2
+
+
 def test_failures_and_their_absence_are_signs_and_words(look):
     assert "✓" in alarms_html(replace(look, alarms={}))
     page = alarms_html(replace(look, alarms={"less motion": "It <stands>.", "more drift": "Beyond."}))
@@ -206,10 +219,53 @@ def test_the_mask_marks_what_is_kept():
     assert "there is no filter" in figure.layout.meta["words"]
 
 
+def test_an_earlier_run_is_recalled_with_its_knobs_and_nothing_is_sampled(bench, session, look):
+    first = {"prompt": PROMPT, "base": "unet", "teacher": "dit"} | FEW | {"seed": 5}
+    assert bench.asked() == first
+    play(bench, lambda: bench.panel.set({"beta": 0.1, "space": 0.5}), lambda: setattr(bench.teacher, "value", SELF))
+    history, compare = bench.desk.runs.history, bench.desk.runs.compare
+    assert [entry.words for entry in history.entries] == ["the first", "beta 0.5 → 0.1, space 0.25 → 0.5", "teacher dit → self"]
+    assert (compare.a.value, compare.b.value) == ("run 2", "run 3")
+    assert {"base alone of run 3", "run 1", "run 2", "run 3"} == set(compare.a.options)
+    clip, drawn = history.entries[0].clip, []
+    bench.draw = lambda shown: (drawn.append(shown), VideoGuideBench.draw(bench, shown))
+    assert pages.recall(bench, session, 1) == []
+    assert drawn == [look]
+    assert drawn[0] is look
+    assert bench.asked() == first
+    assert bench.panel.controls["beta"].value == 0.5
+    assert bench.player._names == ["unet alone", "dit alone", "unet guided by dit"]
+    assert "beta 0.5" in bench._made.object
+    assert clip.equal(look.clips[GUIDED])
+    assert len(history.entries) == 3
+    play(bench, lambda: bench.panel.set({"tau": 2}))
+    assert history.entries[-1].words == "from run 1: tau 3 → 2"
+    assert (compare.a.value, compare.b.value) == ("run 1", "run 4")
+
+
+def test_a_recall_sets_what_limits_a_knob_before_the_knob(bench, session):
+    play(bench, lambda: bench.panel.set({"sampling_steps": 6, "points": 8, "guided": 6, "tau": 7, "eta": 0.5}))
+    asked = bench.asked()
+    play(bench, lambda: setattr(bench.base, "value", "dit"), lambda: bench.panel.set({"sampling_steps": 2, "points": 3}))
+    assert (bench.bar.failed, bench.panel.values["guided"], bench.panel.values["tau"], bench.panel.values["eta"]) == ("", 2, 2, 0.0)
+    assert pages.recall(bench, session, 2) == []
+    assert bench.asked() == asked
+    assert bench.desk.runs.history.shown == 2
+
+
+def test_numbers_of_the_guided_clip(bench, look):
+    found = bench.numbers(look)
+    assert found["motion"] == look.numbers["motion"][GUIDED]
+    assert found["evaluations"] == look.takes[GUIDED].evaluations
+    assert bench.clip(look) is bench.clips(look)[GUIDED]
+    *_, last = bench.steps(bench.asked(), previews=False)
+    assert last.result.clips[GUIDED].equal(bench.clip(look))
+
+
 def test_static_views_hold_film_strips_plots_and_verdicts(look):
     from PIL import Image
 
-    film, made, tiles, alarms, numbers, seen, strip, forming, *plots = static_views(look)
+    film, made, tiles, alarms, numbers, seen, strip, forming, apart, frames, *plots = static_views(look)
     assert Image.open(io.BytesIO(film.data)).n_frames == 16
     assert Image.open(io.BytesIO(strip.data)).height > 3 * 128
     assert "seed 5" in made.data
@@ -218,6 +274,8 @@ def test_static_views_hold_film_strips_plots_and_verdicts(look):
     assert "subject consistency" in numbers.data
     assert "as asked" in seen.data
     assert "as predicted after step 1 of 4" in forming.data
+    assert difference(look.clips[BASE], look.clips[GUIDED]).told() in words(apart.data)
+    assert "|A - B|" in frames.alt
     assert len([plot._repr_mimebundle_() for plot in plots]) == 5
 
 
@@ -237,7 +295,7 @@ def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_unet, tmp_path):
     assert [result["takes"][name]["evaluations"] for name in (BASE, TEACHER, GUIDED)] == [6, 6, 6 + 2 * 4]
     assert result["paths"][GUIDED]["step"] == [1, 2, 3]
     outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 2
+    assert sum("image/png" in data for data in outputs) == 3
     said = [data["text/plain"].split(":")[0] for data in outputs if "application/vnd.plotly.v1+json" in data]
     assert said == ["drift and motion on the way", "consistency against motion", "force of each step", "scale of guidance", "low-pass mask"]
     assert (tmp_path / "videoguide.ipynb").stat().st_size < 1_000_000

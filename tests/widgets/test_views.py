@@ -1,15 +1,20 @@
 """Each view says what it was given: ranks, bytes, likeness, choice; in shapes and words, not in colour alone."""
 
+from itertools import pairwise
+from xml.etree import ElementTree
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
 
+from vidistill.errors import InputError
 from vidistill.widgets import style
 from vidistill.widgets.budget import PARTS, budget_figure
 from vidistill.widgets.gallery import GUTTER, contact_sheet, gallery_figure, rows_by_class
 from vidistill.widgets.lamp import lamp_html, lamp_words
-from vidistill.widgets.spectrum import FLOOR, spectrum_figure
+from vidistill.widgets.pull import decay_html
+from vidistill.widgets.spectrum import FLOOR, rank_html, spectrum_figure
 from vidistill.widgets.tradeoff import tradeoff_figure
 
 
@@ -22,6 +27,32 @@ def test_spectrum_marks_the_ranks_with_filled_and_hollow_shapes():
     words = " ".join(note.text for note in figure.layout.annotations)
     assert "3 of 4 kept" in words
     assert "100.00 % of energy" in words
+
+
+def test_a_decay_is_drawn_as_its_weights_fall():
+    root = ElementTree.fromstring(decay_html("linear", 4, 0.5))
+    assert "lambda w_f goes from 0.5 at frame 1 to 0.12 at frame 4" in root.attrib["aria-label"]
+    dots = [(float(dot.attrib["cx"]), float(dot.attrib["cy"])) for dot in root.iter("circle")]
+    assert len(dots) == 4
+    steps = {(round(x2 - x1), round(y2 - y1, 1)) for (x1, y1), (x2, y2) in pairwise(dots)}
+    assert steps == {(56, 8.5)}  # even ones, and down: an SVG counts from its top
+    assert root.attrib["height"] == "60"
+    flat = ElementTree.fromstring(decay_html("none", 3))
+    assert len({dot.attrib["cy"] for dot in flat.iter("circle")}) == 1
+    assert "from 0 at frame 1 to 0 at frame 1" in decay_html("exp", 1, 0.0)
+    with pytest.raises(InputError, match="linear"):
+        decay_html("linaer", 4)
+
+
+def test_a_rank_says_what_it_keeps_and_what_it_costs():
+    page = rank_html({"T": [0.7, 0.2, 0.1], "H": [0.9, 0.1]}, {"T": 2, "H": 1}, stored=2048, pixels=8192)
+    root = ElementTree.fromstring(page)
+    assert root.attrib["aria-label"] == "time, 2 of 3: 90.0% of energy; height, 1 of 2: 90.0% of energy; file, 2 KiB: 25.0% of pixels"
+    assert page.count("width:90%") == 2
+    assert page.count("width:25%") == 1
+    assert "energy" not in rank_html({"T": [1.0]}, {}, 8, 16)  # a decomposition without modes
+    assert "width:100%" in rank_html({}, {}, 32, 16)
+    assert "200.0% of pixels" in rank_html({}, {}, 32, 16)  # the bar is full, the number is not capped
 
 
 def test_budget_adds_up_and_speaks():

@@ -60,7 +60,7 @@ KNOBS = Knobs(
     Knob("instances", 24, "clips kept per class", low=1, high=10000, symbol="k", unit="clips", source="LVDD 4.1, IPC 1", group="selection"),
     Knob("decomposition", "st-hosvd", "which decomposition", choices=("st-hosvd", "hooi", "svd"), source="official", group="compression"),
     Knob("rank_ratio", 0.75, "share of each mode that is kept", low=0, high=1, open_low=True, step=0.05, symbol="r", source="Table 3",
-         equation=r"\hat z = G \times_T U_T \times_H U_H \times_W U_W", group="compression"),
+         equation=r"\hat z = G \times_T U_T \times_H U_H \times_W U_W \quad r_k = \lfloor r d_k \rfloor", group="compression"),
     Knob("reading", "per-mode", "what the ratio counts", choices=("per-mode", "per-parameter"), source="official", group="compression"),
     Knob("basis", "shared", "clips that share factors", choices=("shared", "class", "chunk"), source="official", group="compression"),
     Knob("core_dtype", "int8", "format of the cores", choices=("fp32", "fp16", "int8"), source="official: fp32", group="compression"),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -183,10 +184,11 @@ class Epsilon(Denoiser):
         return self.parts["text_encoder"](self.tokens(prompts)[0])[0].to(self.dtype)
 
     def grid(self, steps: int) -> list[tuple[Time, Time]]:
-        self.scheduler.set_timesteps(steps)
-        stride = self.scheduler.config.num_train_timesteps // steps  # where DDIM's step ends; the next one may begin a little off
+        scheduler = copy(self.scheduler)  # two runs at a time, in two threads, may want other steps
+        scheduler.set_timesteps(steps)
+        stride = scheduler.config.num_train_timesteps // steps  # where DDIM's step ends; the next one may begin a little off
 
-        return [(self.at(t), self.at(t - stride)) for t in self.scheduler.timesteps]
+        return [(self.at(t), self.at(t - stride)) for t in scheduler.timesteps]
 
     def at(self, t: Tensor) -> Time:
         abar = self._abar(t)
@@ -263,8 +265,9 @@ class Flow(Denoiser):
         if self.times:
             self.check_steps(steps)
             return list(pairwise([*self._own, self._level(torch.tensor(0.0))]))
-        self.scheduler.set_timesteps(steps)
-        times = [Time(t, 1 - s, s) for t, s in zip([*self.scheduler.timesteps, torch.tensor(0.0)], self.scheduler.sigmas, strict=True)]
+        scheduler = copy(self.scheduler)  # two runs at a time, in two threads, may want other steps
+        scheduler.set_timesteps(steps)
+        times = [Time(t, 1 - s, s) for t, s in zip([*scheduler.timesteps, torch.tensor(0.0)], scheduler.sigmas, strict=True)]
         return list(pairwise(times))
 
     def at(self, t: Tensor) -> Time:
