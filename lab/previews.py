@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidistill.sample import Denoiser
 
 BUDGET = 0.05
-"""Share of the sampling time that previews may take, their drawing included."""
+"""Share of the sampling time that previews may take, their drawing included; the first of a run is given on credit."""
 
 PREVIEWS = 8
 """Previews of a clip at most."""
@@ -60,8 +60,13 @@ class Pace:
         self._costs, self._key, self._next = costs, key, 1
 
     def due(self, done: int, steps: int, seconds: float) -> bool:
-        """Return whether ``seconds`` of sampling, ``done`` of ``steps`` steps, have earned another preview; the last step is no preview."""
-        return self._next <= done < steps and self.spent + self._costs.get(self._key, 0.0) <= BUDGET * seconds
+        """Return whether ``seconds`` of sampling, ``done`` of ``steps`` steps, have earned another preview; the last step is no preview.
+
+        The first one is given on credit where it costs no more than a step: whoever turned a knob waits for it.
+        """
+        cost = self._costs.get(self._key, 0.0)
+        credit = not self.spent and cost * done <= seconds
+        return self._next <= done < steps and (credit or self.spent + cost <= BUDGET * seconds)
 
     @contextmanager
     def paid(self, done: int, steps: int) -> Iterator[None]:

@@ -21,6 +21,7 @@ from vidistill.compress import compress, save_distilled, spectrum
 from vidistill.data import open_videos, prepare_clips
 from vidistill.data.world import factors, render
 from vidistill.files import digest
+from vidistill.lab.cores import spare_one
 from vidistill.lab.memory import Memory
 from vidistill.lab.steps import Step
 from vidistill.measure import psnr
@@ -137,6 +138,7 @@ class Session:
     """
 
     def __init__(self, clips: Any, latents: Latents, codec: Codec, title: str) -> None:
+        spare_one()
         self.clips, self.codec, self.title = clips, codec, title
         self.latents = Latents(latents.z.float(), latents.labels, latents.names, latents.classes, latents.groups, latents.frames)
         protocol = clips.protocol.as_dict()

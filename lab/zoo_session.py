@@ -23,6 +23,7 @@ from vidistill.data.world import FACTORS, MOTIONS, phrase
 from vidistill.errors import InputError, choose
 from vidistill.files import load_json
 from vidistill.knobs import Knob, Knobs
+from vidistill.lab.cores import spare_one
 from vidistill.lab.previews import Pace, preview
 from vidistill.lab.steps import Step
 from vidistill.sample.load import FAMILIES
@@ -209,6 +210,7 @@ class ZooSession:
     """
 
     def __init__(self, models: Mapping[str, str | Path] | None = None, *, device: str = "cpu") -> None:
+        spare_one()
         self._places = dict(models or {name: name for name in MODELS})
         self._device = device
         self._loaded: dict[str, Denoiser] = {}

@@ -81,10 +81,10 @@ def apng(pictures: list[Image], fps: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-def png(picture: Image) -> bytes:
-    """Encode one picture as PNG."""
+def png(picture: Image, compress_level: int = 6) -> bytes:
+    """Encode one picture as PNG; a small one that has to be there at once with a lower level."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 

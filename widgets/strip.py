@@ -24,7 +24,7 @@ def uri(picture: Tensor) -> str:
     """Return a picture, uint8 ``[3, H, W]``, as a data URI."""
     from PIL import Image
 
-    return data_uri("image/png", png(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())))
+    return data_uri("image/png", png(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), compress_level=1))
 
 
 def strip_html(previews: Mapping[str, Sequence[Preview]]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import panel as pn
 
 from vidistill.widgets import theme
+from vidistill.widgets.calm import Calm
 from vidistill.widgets.names import Names
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -166,7 +167,8 @@ def page(*head: Any, left: list[Any], centre: list[Any], right: list[Any]) -> pn
     columns = [pn.Column(*objects, sizing_mode="stretch_width", margin=0) for objects in (left, centre, right)]
     columns[2].css_classes = ["why"]
     board = pn.Column(*columns, sizing_mode="stretch_width", stylesheets=[BOARD], margin=0)
-    return pn.Column(*head, board, Names(width=0, height=0, margin=0), sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)
+    unseen = [kind(width=0, height=0, margin=0) for kind in (Names, Calm)]
+    return pn.Column(*head, board, *unseen, sizing_mode="stretch_width", stylesheets=[PAGE], margin=0)
 
 
 def figure(title: str, words: str, height: int, data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
