@@ -8,7 +8,7 @@ TESTERS ?= 2
 ARMS   ?= dpp-official,svd,official-store,whole-set,full-data
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lab doctor bench notebooks clean
+.PHONY: help demo test lint format lab doctor bench pictures notebooks clean
 
 help:  ## show what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ doctor: $(STAMP)  ## say what is installed and what is missing
 	$(BIN)/vidistill doctor
 
 bench: $(STAMP)  ## run the benchmarks, ratios against named peers
-	for b in tests/bench/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+	for b in tests/bench/bench_*.py; do echo "== $$b"; PYTHONPATH=tests/ui $(BIN)/python $$b || exit 1; done
+
+pictures: $(STAMP)  ## take the README's pictures from the real pages in a browser
+	$(BIN)/python tests/ui/pictures.py
 
 notebooks: $(STAMP)  ## execute the reproduce notebook through papermill
 	$(BIN)/vidistill reproduce latent_vdd --tier toy
