@@ -24,6 +24,7 @@ from vidistill.errors import InputError, choose
 from vidistill.files import load_json
 from vidistill.knobs import Knob, Knobs
 from vidistill.lab.cores import spare_one
+from vidistill.lab.footprint import weights
 from vidistill.lab.previews import Pace, preview
 from vidistill.lab.steps import Step
 from vidistill.sample.load import FAMILIES
@@ -247,6 +248,11 @@ class ZooSession:
                 model.codec.decode(torch.zeros(1, *model.shape)[:, :, :1], 1)  # the first call for a shape is slow: not in a preview
                 self._loaded[name] = model
             return self._loaded[name]
+
+    def forecast(self, *names: str) -> int:
+        """Return the bytes that a run of these models takes for weights which are not loaded yet; what its steps need comes on top."""
+        wide = 4 if self._device == "cpu" else 2  # fp32, bf16
+        return wide * sum(weights(self.folder(name)) for name in dict.fromkeys(names) if name not in self._loaded)
 
     def check(self, name: str, prompt: str) -> str:
         """Return the prompt as the model reads it; see :func:`check_words`."""

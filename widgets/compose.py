@@ -222,7 +222,7 @@ class ComposeBench(pn.viewable.Viewer):
             "beside": {"decay": self._curve},
         }
         self.panel = KnobPanel(KNOBS, presets=presets(), start=knobs, seed=look.seed, **settings)
-        self.bar = RunBar(label="Run")
+        self.bar = RunBar(label="Run", forecast=self._forecast)
         self.player = Player()
         self.strip = Strip(look.takes)
         self.desk = Desk(self)
@@ -327,6 +327,10 @@ class ComposeBench(pn.viewable.Viewer):
         self._draw_decay()
         self._cap()
         await self.desk.follow()
+
+    def _forecast(self) -> int:
+        names = [self.model.value, *([] if self.teacher.value == SELF else [self.teacher.value])]
+        return self._session.zoo.forecast(*names)
 
     async def _typed(self, event: Any) -> None:
         model, prompt = self.model.value, self.prompt.value

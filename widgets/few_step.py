@@ -187,7 +187,7 @@ class FewStepBench(pn.viewable.Viewer):
         self.on_clock = pn.widgets.CheckBoxGroup(options=[CLOCK], value=[CLOCK], **{**wide, "margin": (8, 0, 0, 0)})
         start = {name: knobs[name] for name in KNOBS}
         self.panel = KnobPanel(KNOBS, start=start, words=WORDS, seed=found.seed)
-        self.bar = RunBar(label="Run")
+        self.bar = RunBar(label="Run", forecast=lambda: session.zoo.forecast(session.teacher, *self.students.value))
         self.player = Player(FPS)
         self.strip = Strip([TEACHER])
         self.desk = Desk(self)

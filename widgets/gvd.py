@@ -145,7 +145,7 @@ class GvdBench(pn.viewable.Viewer):
         self.model = pn.widgets.Select(name="model", options=session.zoo.names, value=look.model, **wide)
         self._curve, self._length = style.text(margin=(0, 0, 6, 0)), len(look.decay)
         self.panel = KnobPanel(KNOBS, presets=presets(), start=knobs, uses=USES, seed=look.seed, beside={"decay": self._curve})
-        self.bar = RunBar(label="Run")
+        self.bar = RunBar(label="Run", forecast=lambda: session.zoo.forecast(self.model.value))
         self.player = Player()
         self.strip = Strip([TWIN, GUIDED])
         self.desk = Desk(self)

@@ -102,7 +102,7 @@ class VideoGuideBench(pn.viewable.Viewer):
         self._other = look.teacher
         values = {name: {knob: value for knob, value in one.items() if knob != "teacher"} for name, one in self._presets.items()}
         self.panel = KnobPanel(KNOBS, presets=values, start=knobs, uses=USES, words=WORDS, folded=MORE, seed=look.seed)
-        self.bar = RunBar(label="Run")
+        self.bar = RunBar(label="Run", forecast=self._forecast)
         self.player = Player()
         self.strip = Strip(look.takes)
         self.desk = Desk(self)
@@ -219,6 +219,10 @@ class VideoGuideBench(pn.viewable.Viewer):
         elif self.teacher.value == SELF:
             named = [self._other, *(name for name in self._session.zoo.names if name != self.base.value)]
             self.teacher.value = next((name for name in named if name != SELF), SELF)
+
+    def _forecast(self) -> int:
+        names = [self.base.value, *([] if self.teacher.value == SELF else [self.teacher.value])]
+        return self._session.zoo.forecast(*names)
 
     async def _typed(self, event: Any) -> None:
         base, teacher, prompt = self.base.value, self.teacher.value, self.prompt.value

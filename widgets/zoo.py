@@ -126,7 +126,7 @@ class ZooBench(pn.viewable.Viewer):
             start={"steps": first.steps, "guidance": first.guidance},
             seed=first.seed,
         )
-        self.bar = RunBar(label="Run")
+        self.bar = RunBar(label="Run", forecast=lambda: session.forecast(self.model.value))
         self.player = Player()
         self._screen = pn.Column(self.player, sizing_mode="stretch_width", margin=0)
         self._hint = style.text("")

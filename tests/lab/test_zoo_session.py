@@ -188,3 +188,14 @@ def test_models_from_one_line():
     assert named("") == {}
     with pytest.raises(InputError, match="called 'model'"):
         named("/a/model, /b/model")
+
+
+def test_a_forecast_is_the_weights_that_are_not_loaded(tiny_dit, tiny_unet):
+    from diffusers import AutoencoderKL
+
+    session = ZooSession({"dit": tiny_dit, "unet": tiny_unet})
+    parts = [*session.load("dit").parts.values(), AutoencoderKL.from_pretrained(tiny_dit / "vae")]
+    numbers = sum(one.numel() for part in parts for one in part.parameters())
+    assert session.forecast("dit") == 0
+    assert ZooSession({"dit": tiny_dit}).forecast("dit", "dit") == pytest.approx(4 * numbers, rel=0.01)
+    assert session.forecast("dit", "unet") == session.forecast("unet") > 0

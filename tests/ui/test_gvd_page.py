@@ -46,7 +46,7 @@ def test_the_pull_is_turned_by_keyboard_beside_the_same_twin(page, serve, notebo
     assert page.locator("#guided").inner_text() == "4 of 4"
     assert page.get_by_alt_text("guided, frame 9 as predicted after step 1 of 4").count() == 1
     assert page.get_by_alt_text("centre 1 pulls").count() == 1
-    assert page.locator(".js-plotly-plot").count() == 4
+    assert page.locator(".js-plotly-plot").filter(visible=True).count() == 4
     assert page.get_by_text("paper's value").count() > 0
 
     # Lambda by keyboard: the guided clip is sampled again, the twin is not.

@@ -51,7 +51,7 @@ def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve
     assert "from the same noise: unet alone" in video.get_attribute("aria-label")
     assert page.locator("#evaluations").inner_text() == f"{8 + 2 * 4}"
     assert page.get_by_alt_text("guided, frame 9 as predicted after step 1 of 4").count() == 1
-    assert page.locator(".js-plotly-plot").count() == 5
+    assert page.locator(".js-plotly-plot").filter(visible=True).count() == 5
     assert page.get_by_text("paper's value").count() > 0
     assert page.get_by_text("known before").count() == 0
 
@@ -79,7 +79,7 @@ def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve
     # Without a filter the mask keeps everything.
     handle(page, "cut-off in space").focus()
     page.keyboard.press("Home")
-    page.locator(".js-plotly-plot").last.evaluate(
+    page.locator(".js-plotly-plot").filter(visible=True).last.evaluate(
         "plot => new Promise(done => { const look = () => plot.data[1].x.length === 128 ? done(true) : setTimeout(look, 50); look(); })"
     )
     page.get_by_text("done in").wait_for(timeout=PATIENCE)
@@ -213,6 +213,7 @@ def test_runs_are_compared_on_one_clock_and_recalled_with_their_knobs(page, serv
     switch = page.get_by_role("checkbox", name="listen to single keys")
     assert switch.is_checked()
     switch.press("Space")
+    page.wait_for_timeout(1000)  # the switch is heard by the server first
     page.keyboard.press("[")
     page.wait_for_timeout(500)
     assert page.get_by_role("button", name="✓ run 3 shown").count() == 1
