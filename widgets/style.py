@@ -237,6 +237,25 @@ def table(head: str, rows: str) -> str:
     return f'<table style="border-collapse:collapse;width:100%;font-size:12.5px"><tr><td style="{CELL}"></td>{head}</tr>{rows}</table>'
 
 
+def measures(said: Mapping[str, str], numbers: Mapping[str, Mapping[str, float | None]], what: Mapping[str, tuple[str, str, str]]) -> str:
+    """Return a table of numbers, one column a clip and one row a measure.
+
+    Args:
+        said: clip -> its heading.
+        numbers: measure -> clip -> value.
+        what: measure -> its name, how it is measured, the format of its values.
+    """
+    head = "".join(f'<th scope="col" style="{CELL}">{html.escape(words)}</th>' for words in said.values())
+    rows = "".join(
+        f'<tr><th scope="row" style="{CELL};font-weight:600">{name}'
+        + (f'<div style="font-weight:400;font-size:11.5px;color:{theme.MUTED}">{how}</div></th>' if how else "</th>")
+        + "".join(f'<td style="{CELL}">{number(numbers[key][clip], form)}</td>' for clip in said)
+        + "</tr>"
+        for key, (name, how, form) in what.items()
+    )
+    return table(head, rows)
+
+
 def number(value: float | None, form: str = ".2f") -> str:
     """Return a number, or a dash where there is none."""
     return "–" if value is None else f"{value:{form}}"

@@ -57,15 +57,7 @@ def tiles_html(look: Look) -> str:
 
 def numbers_html(look: Look) -> str:
     """Return the measures of all clips, one column a clip."""
-    head = "".join(f'<th scope="col" style="{style.CELL}">{html.escape(said)}</th>' for said in captions(look).values())
-    rows = "".join(
-        f'<tr><th scope="row" style="{style.CELL};font-weight:600">{what}'
-        + (f'<div style="font-weight:400;font-size:11.5px;color:{theme.MUTED}">{how}</div></th>' if how else "</th>")
-        + "".join(f'<td style="{style.CELL}">{style.number(look.numbers[key][name], form)}</td>' for name in look.takes)
-        + "</tr>"
-        for key, (what, how, form) in MEASURES.items()
-    )
-    return style.table(head, rows)
+    return style.measures(captions(look), look.numbers, MEASURES)
 
 
 def seen_html(look: Look) -> str:

@@ -39,22 +39,6 @@ def calls(monkeypatch):
     return seen
 
 
-@pytest.fixture
-def evaluations(monkeypatch):
-    """How often a network was called: with a prompt and without is one call."""
-    from vidistill.sample.denoiser import Epsilon, Flow
-
-    seen = []
-    for family in (Epsilon, Flow):
-
-        def counted(net, *arguments, predict=family.predict):
-            seen.append(net.id)
-            return predict(net, *arguments)
-
-        monkeypatch.setattr(family, "predict", counted)
-    return seen
-
-
 def ask(session, label="slide", model="dit", seed=0, until="", **own) -> Look:
     return session.look(label, session.prompt(label), model, KNOBS.resolve(FEW | own), seed=seed, until=until)
 

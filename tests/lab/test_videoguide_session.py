@@ -57,22 +57,6 @@ def calls(monkeypatch):
     return seen
 
 
-@pytest.fixture
-def evaluations(monkeypatch):
-    """The model of every call of a network: with a prompt and without is one call."""
-    from vidistill.sample.denoiser import Epsilon, Flow
-
-    seen = []
-    for family in (Epsilon, Flow):
-
-        def counted(net, *arguments, predict=family.predict):
-            seen.append(net.id)
-            return predict(net, *arguments)
-
-        monkeypatch.setattr(family, "predict", counted)
-    return seen
-
-
 def ask(session, prompt=PROMPT, base="unet", teacher="dit", seed=0, until="", **own) -> Look:
     """Return the look as it comes first, without what was seen on the way."""
     run = session.steps(prompt, base, teacher, KNOBS.resolve(FEW | own), seed=seed, until=until, previews=False)

@@ -51,6 +51,40 @@ def recall(bench: Any, session: Any, number: int) -> list[Any]:
     return started
 
 
+def unknown_word(bench: Any) -> None:
+    """Ask for a word that no model knows: it is named before the run and by it."""
+
+    async def asked() -> str:
+        bench.prompt.value = "a purpel <star>"
+        await bench._typed(None)
+        hint = bench._hint.object
+        await bench.run()
+        return hint
+
+    hint = asyncio.run(asked())
+    assert 'role="alert"' in hint
+    assert "<star>" not in hint
+    assert "nearest known word: 'purple'" in bench.bar.failed
+
+
+def cancelled(bench: Any, name: str, start: Callable[[], Any], seconds: float) -> None:
+    """Start a long run and cancel it as soon as a preview of the clip ``name`` is there: the preview stays, and so does the last film."""
+    film = bench.player._screen.object
+
+    async def pressed() -> None:
+        start()
+        for wanted in (False, True):  # the rows are emptied, and filled again
+            while bool(bench.strip.shown(name)) != wanted:
+                await asyncio.sleep(0.005)
+        bench.bar.cancel_button.clicks += 1
+        await settle(bench, seconds)
+
+    asyncio.run(pressed())
+    assert "cancelled" in bench.bar._words.object
+    assert bench.strip.shown(name) >= 1
+    assert bench.player._screen.object == film
+
+
 def words(page: str) -> str:
     """Return the text of HTML."""
     return re.sub(r"<[^>]+>", " ", page)

@@ -119,36 +119,16 @@ def test_a_few_step_student_holds_the_knobs_to_its_times(bench):
 
 
 def test_an_unknown_word_is_named_and_the_last_clip_stays(bench):
-    async def run():
-        bench.prompt.value = "a purpel <star>"
-        await bench._typed(None)
-        hint = bench._hint.object
-        await bench.run()
-        return hint
-
-    hint = asyncio.run(run())
-    assert 'role="alert"' in hint
-    assert "<star>" not in hint
-    assert "nearest known word: 'purple'" in bench.bar.failed
+    pages.unknown_word(bench)
     assert f"{PROMPT} · seed 5" in bench._made.object
 
 
 def test_cancel_keeps_what_was_formed(bench):
-    film = bench.player._screen.object
-
-    async def run():
+    def start():
         bench.panel.seed = 123
         bench.panel.set({"sampling_steps": 100})
-        for wanted in (False, True):  # the rows are emptied, and filled again
-            while bool(bench.strip.shown(ALL)) != wanted:
-                await asyncio.sleep(0.005)
-        bench.bar.cancel_button.clicks += 1
-        await settle(bench)
 
-    asyncio.run(run())
-    assert "cancelled" in bench.bar._words.object
-    assert bench.strip.shown(ALL) >= 1
-    assert bench.player._screen.object == film
+    pages.cancelled(bench, ALL, start, seconds=60)
 
 
 def test_an_earlier_run_is_recalled_with_its_knobs_and_nothing_is_sampled(bench, look, monkeypatch):

@@ -89,18 +89,7 @@ def test_a_turn_shows_what_the_bench_makes(bench, session):
 
 def test_an_unknown_word_is_named_and_the_last_clips_stay(bench):
     film = bench.player._screen.object
-
-    async def run():
-        bench.prompt.value = "a purpel <star>"
-        await bench._typed(None)
-        hint = bench._hint.object
-        await bench.run()
-        return hint
-
-    hint = asyncio.run(run())
-    assert 'role="alert"' in hint
-    assert "<star>" not in hint
-    assert "nearest known word: 'purple'" in bench.bar.failed
+    pages.unknown_word(bench)
     assert bench.player._screen.object == film
 
 

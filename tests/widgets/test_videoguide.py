@@ -99,36 +99,16 @@ def test_presets_pick_the_teacher_where_they_say_who(bench):
 
 
 def test_an_unknown_word_is_named_and_the_last_clip_stays(bench):
-    async def run():
-        bench.prompt.value = "a purpel <star>"
-        await bench._typed(None)
-        hint = bench._hint.object
-        await bench.run()
-        return hint
-
-    hint = asyncio.run(run())
-    assert 'role="alert"' in hint
-    assert "<star>" not in hint
-    assert "nearest known word: 'purple'" in bench.bar.failed
+    pages.unknown_word(bench)
     assert f"{PROMPT} · seed 5" in bench._made.object
 
 
 def test_cancel_keeps_what_was_formed(bench):
-    film = bench.player._screen.object
-
-    async def run():
+    def start():
         bench.panel.seed = 123
         bench.panel.set({"sampling_steps": 100})
-        for wanted in (False, True):  # the rows are emptied, and filled again
-            while bool(bench.strip.shown(GUIDED)) != wanted:
-                await asyncio.sleep(0.005)
-        bench.bar.cancel_button.clicks += 1
-        await settle(bench)
 
-    asyncio.run(run())
-    assert "cancelled" in bench.bar._words.object
-    assert bench.strip.shown(GUIDED) >= 1
-    assert bench.player._screen.object == film
+    pages.cancelled(bench, GUIDED, start, seconds=30)
 
 
 def test_knobs_are_held_to_what_can_be(bench):
