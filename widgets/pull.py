@@ -52,7 +52,7 @@ def decay_html(kind: str, frames: int, strength: float = 1.0) -> str:
     (left, top), (right, low) = places[0], places[-1]
     return (
         f'<svg viewBox="0 0 240 60" width="100%" height="60" role="img" font-size="11" fill="{theme.INK}" '
-        f'aria-label="decay {kind}: lambda w_f goes from {ends[0]} at frame 1 to {ends[1]} at frame {frames}">'
+        f'aria-label="curve of {kind}: lambda w_f goes from {ends[0]} at frame 1 to {ends[1]} at frame {frames}">'
         f'<path d="M36 42.5 H204" stroke="{theme.LINE}"/><g fill="{style.ACCENT}">{dots}'
         f'<polyline points="{path}" fill="none" stroke="{style.ACCENT}" stroke-width="1.5"/></g>'
         f'<text x="{left - 6:.1f}" y="{top + 4:.1f}" text-anchor="end">{ends[0]}</text>'

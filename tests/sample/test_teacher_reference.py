@@ -163,6 +163,8 @@ def test_the_sampler_is_the_reference(base, teacher, t_map, preset, request) -> 
     operators = [guide, LowPass(cut, cut, interval=First(GUIDED))]
     began = normal(SEEDS, "init", own.shape).double()
     records = list(sample(own, PROMPTS, seeds=SEEDS, steps=STEPS, guidance=guidance, operators=operators, latents=began))
+    for model in models.values():
+        model.scheduler.set_timesteps(STEPS)
     twins = {
         kind: Numpy(kind, model.scheduler, *(words(model.encode(text)).numpy() for text in (PROMPTS, ["", ""])))
         for kind, model in models.items()

@@ -20,13 +20,14 @@ def absent(why):
     (pytest.fail if os.environ.get("VIDISTILL_BROWSER") == "required" else pytest.skip)(why)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def started():
+    """Servers that end with the test."""
     with servers.Servers() as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def serve(started):
     """Return ``serve(notebook) -> url``."""
     return lambda notebook: started.serve(notebook)[0]
