@@ -20,14 +20,13 @@ def absent(why):
     (pytest.fail if os.environ.get("VIDISTILL_BROWSER") == "required" else pytest.skip)(why)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def started():
-    """Servers that end with the test."""
     with servers.Servers() as found:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve(started):
     """Return ``serve(notebook) -> url``."""
     return lambda notebook: started.serve(notebook)[0]
