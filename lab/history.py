@@ -26,10 +26,10 @@ from vidistill.measure import paired
 ENTRIES = ("paper", "knobs", "seed", "command", "started", "seconds", "environment", "outputs")
 """What ``record.json`` of a run has at least."""
 
-WORK = ("parts", "videos", "clips", "teachers", "students", "paths", "sweep", "cost")
+WORK = ("work", "parts", "videos", "clips", "teachers", "students", "paths", "sweep", "cost")
 """Folders that a run makes in its own; no other run lies in them."""
 
-FILES = ("record.json", "report.json", "report.html", "distilled.safetensors")
+FILES = ("record.json", "run.json", "report.json", "report.html", "distilled.safetensors")
 PLACES = ("out", "out_json")
 """Parameters of a notebook that say where, not what."""
 
@@ -247,6 +247,8 @@ def _places(folder: Path) -> Iterator[Path]:
         if "record.json" in files or told:
             yield Path(place)
             below[:] = [name for name in below if name not in WORK]
+        if "sweep.json" in files:  # its cells are shown together, by its own page
+            below[:] = [name for name in below if name != "cells"]
         below[:] = sorted(name for name in below if not name.startswith("."))
 
 
@@ -418,21 +420,23 @@ def differences(a: Run, b: Run) -> dict[str, Any]:
     named: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         "knobs": (a.knobs, b.knobs),
         "data": (a.report.get("data", {}), b.report.get("data", {})),
-        "environment": (_flat(a.record["environment"]), _flat(b.record["environment"])),
+        "environment": (flat(a.record["environment"]), flat(b.record["environment"])),
         "verdicts": (a.verdicts, b.verdicts),
         "files": (_stored(a), _stored(b)),
     }
-    found |= {name: pairs for name, (one, other) in named.items() if (pairs := _pairs(one, other))}
+    found |= {name: apart for name, (one, other) in named.items() if (apart := pairs(one, other))}
     if arms := {name: row for name in dict.fromkeys([*a.arms, *b.arms]) if (row := _arm(a, b, name))}:
         found["arms"] = arms
     return found
 
 
-def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
+def pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what differs between two mappings, each a pair ``[a, b]``; None stands for what one of them lacks."""
     return {name: [a.get(name), b.get(name)] for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)}
 
 
-def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+def flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an environment with the versions of its packages beside the rest."""
     return {name: value for name, value in environment.items() if name != "packages"} | environment.get("packages", {})
 
 
@@ -446,13 +450,13 @@ def _arm(a: Run, b: Run, name: str) -> dict[str, Any]:
     if name not in a.arms or name not in b.arms:
         return {"only": "a" if name in a.arms else "b"}
     one, other = ({key: value for key, value in run.arms[name].items() if key not in CLOCKS} for run in (a, b))
-    pairs: dict[str, Any] = _pairs(one, other)
+    found: dict[str, Any] = pairs(one, other)
     same = a.report["score"]["heading"] == b.report["score"]["heading"]
-    if "score" in pairs and same:
+    if "score" in found and same:
         seeds = [dict(enumerate(run.arms[name]["score"]["values"], run.seed)) for run in (a, b)]
         if shared := sorted(seeds[0].keys() & seeds[1].keys()):
-            pairs["effect"] = paired([seeds[1][seed] for seed in shared], [seeds[0][seed] for seed in shared])
-    return pairs
+            found["effect"] = paired([seeds[1][seed] for seed in shared], [seeds[0][seed] for seed in shared])
+    return found
 
 
 def clocks(a: Run, b: Run) -> dict[str, list[Any]]:
@@ -487,7 +491,7 @@ def _arm_rows(name: str, row: Mapping[str, Any], form: str) -> Iterator[list[str
         effect = row.get("effect") if key == "score" else None
         change = f"{spread(effect, form, sign=True)}: {effect['verdict']}, {effect['n']} shared seeds" if effect else ""
         if key == "bytes" and a and b:
-            yield from ([f"arm {name}: bytes, {part}", *map(_shown, pair), _change(*pair)] for part, pair in _pairs(a, b).items())
+            yield from ([f"arm {name}: bytes, {part}", *map(_shown, pair), _change(*pair)] for part, pair in pairs(a, b).items())
         else:
             shown = [spread(one, form if key in ("score", "difference") else ".4g") if _is_interval(one) else _shown(one) for one in (a, b)]
             yield [f"arm {name}: {key}", *shown, change or _change(a, b)]

@@ -236,10 +236,22 @@ def html_page(report: Mapping[str, Any]) -> str:
     if skipped:
         blocks += [f"<h2>Skipped files ({len(skipped)})</h2>", _table(["file", "reason"], skipped)]
     blocks += ["<details><summary>Every knob</summary>", _table(["knob", "value"], knobs), "</details>"]
-    body = "\n".join(blocks)
+    return html_document(report["paper"], "\n".join(blocks))
+
+
+def html_document(title: str, body: str, look: str = "") -> str:
+    """Return a whole page of the house: its style and no script.
+
+    Args:
+        title: of the window.
+        body: HTML.
+        look: further style.
+    """
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+    style = "\n".join(filter(None, [STYLE, look]))
     return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>{escape(report['paper'])} - vidistill</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        f"<!doctype html>\n<html lang='en'><head>{head}<title>{escape(title)} - vidistill</title><style>{style}</style></head>"
+        f"<body>\n{body}\n</body></html>\n"
     )
 
 

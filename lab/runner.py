@@ -151,6 +151,27 @@ def _known(path: Path, name: str, declared: Mapping[str, Any]) -> None:
         raise InputError(f"unknown parameter {name!r} for {path.name}: {nearest(name, declared.keys() - {SIDECAR})}")
 
 
+def check_run(path: str | Path, parameters: Mapping[str, Any], knobs: Knobs | None = None) -> None:
+    """Check a notebook and the parameters of a run as :func:`run_notebook` does, and run nothing.
+
+    Raises:
+        InputError: the notebook or a parameter is not fit to run.
+    """
+    path = Path(path)
+    _checked(path, _inspect(_read(path)), parameters, knobs)
+
+
+def _checked(path: Path, declared: Mapping[str, Any], parameters: Mapping[str, Any], knobs: Knobs | None) -> dict[str, Any]:
+    if SIDECAR not in declared:
+        raise InputError(f"{path} declares no parameter {SIDECAR}: without it there is no result to read")
+    values = dict(parameters)
+    for name, value in values.items():
+        _known(path, name, declared)
+        known_knob = knobs is not None and name in knobs
+        values[name] = knobs[name].check(value) if known_knob else _typed(name, value, _kind(declared[name]))  # type: ignore[index]
+    return values
+
+
 def run_notebook(
     path: str | Path,
     output: str | Path,
@@ -158,6 +179,7 @@ def run_notebook(
     *,
     knobs: Knobs | None = None,
     timeout: float | None = None,
+    threads: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Execute a notebook with ``parameters`` and return the result it wrote.
@@ -171,10 +193,12 @@ def run_notebook(
         parameters: values by name, each declared in the notebook.
         knobs: the paper's declarations; a parameter with a knob's name is checked against them before anything runs.
         timeout: seconds for the whole notebook; None waits for ever.
+        threads: that the kernel may compute with, so that several share a machine and a number does not depend on its cores; None: its own.
         progress: called several times a second with (``"notebook"``, cells done, cells); raise in it to stop the kernel.
 
     Returns:
-        ``{"notebook", "output", "sidecar", "parameters", "seconds", "result"}``; ``result`` is the JSON the notebook wrote.
+        ``{"notebook", "output", "sidecar", "parameters", "seconds", "peak_bytes", "result"}``: among them the most memory
+        that the kernel was seen to hold, and the JSON that the notebook wrote.
 
     Raises:
         InputError: the notebook or a parameter is not fit to run; nothing was executed.
@@ -183,13 +207,7 @@ def run_notebook(
     path, output = Path(path), Path(output)
     notebook = _read(path)
     declared = _inspect(notebook)
-    values = dict(parameters or {})
-    if SIDECAR not in declared:
-        raise InputError(f"{path} declares no parameter {SIDECAR}: without it there is no result to read")
-    for name, value in values.items():
-        _known(path, name, declared)
-        known_knob = knobs is not None and name in knobs
-        values[name] = knobs[name].check(value) if known_knob else _typed(name, value, _kind(declared[name]))  # type: ignore[index]
+    values = _checked(path, declared, parameters or {}, knobs)
     if output.suffix != ".ipynb":
         raise InputError(f"the output notebook must end in .ipynb, got {output}")
 
@@ -201,7 +219,7 @@ def run_notebook(
     with tempfile.TemporaryDirectory(prefix="vidistill-run-") as folder:
         executed, written = Path(folder, "output.ipynb"), Path(folder, "result.json")
         try:
-            _execute(notebook, executed, {**values, SIDECAR: str(written)}, Path(folder), timeout, progress)
+            peak = _execute(notebook, executed, {**values, SIDECAR: str(written)}, Path(folder), timeout, threads, progress)
             if not written.is_file():
                 raise RunFailed(f"{path.name} ran to its end but wrote no result to {SIDECAR}")
             try:
@@ -218,16 +236,29 @@ def run_notebook(
         write_atomic(sidecar, lambda temporary: shutil.copyfile(written, temporary))
     seconds = round(time.perf_counter() - start, 3)
     paths = {"notebook": str(path), "output": str(output), "sidecar": str(sidecar)}
-    return {**paths, "parameters": values, "seconds": seconds, "result": result}
+    return {**paths, "parameters": values, "seconds": seconds, "peak_bytes": peak, "result": result}
 
 
-def _execute(notebook: Any, executed: Path, values: dict[str, Any], folder: Path, timeout: float | None, progress: Progress) -> None:
-    """Run papermill in a thread and watch it from here: Ctrl-C, a cancelling ``progress`` and the time limit all end the kernel."""
+def _execute(
+    notebook: Any,
+    executed: Path,
+    values: dict[str, Any],
+    folder: Path,
+    timeout: float | None,
+    threads: int | None,
+    progress: Progress,
+) -> int:
+    """Run papermill in a thread and watch it from here: Ctrl-C, a cancelling ``progress`` and the time limit all end the kernel.
+
+    Returns:
+        the most resident memory of the kernel that was seen, bytes.
+    """
     import papermill
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # a kernel that is stopped is no error
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True)  # an empty profile: the user's start-up files and settings do not reach the run
     quiet = logging.CRITICAL  # a shutdown begins with an interrupt, which a busy kernel calls an error; a cell's own are messages
@@ -241,6 +272,10 @@ def _execute(notebook: Any, executed: Path, values: dict[str, Any], folder: Path
         def __init__(self, *arguments: Any, **traits: Any) -> None:
             super().__init__(*arguments, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **traits)
             managers.append(self)
+
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+            await super().start_kernel(**options, env={**os.environ, **own})
 
     at: dict[str, Any] = {"index": 0, "cell": None}
     trouble: list[BaseException] = []
@@ -268,10 +303,11 @@ def _execute(notebook: Any, executed: Path, values: dict[str, Any], folder: Path
     start = time.monotonic()
     thread = threading.Thread(target=work, name="papermill", daemon=True)
     thread.start()
-    timed_out = False
+    timed_out, peak = False, 0
     try:
         while thread.is_alive() and not timed_out:
             thread.join(0.1)
+            peak = max([peak, *map(_resident, managers)])
             progress("notebook", min(at["index"], total - 1), total)
             timed_out = timeout is not None and time.monotonic() - start > timeout
         timed_out = timed_out and thread.is_alive()
@@ -286,6 +322,18 @@ def _execute(notebook: Any, executed: Path, values: dict[str, Any], folder: Path
     if trouble:
         raise _explain(trouble[0], at) from None
     progress("notebook", total, total)
+    return peak
+
+
+def _resident(manager: Any) -> int:
+    """Return the memory that a kernel holds now, bytes; 0 before it runs and after."""
+    import psutil
+
+    process = getattr(manager.provisioner, "process", None)
+    try:
+        return psutil.Process(process.pid).memory_info().rss if process else 0
+    except psutil.Error:
+        return 0
 
 
 def _kill(manager: Any) -> None:

@@ -15,6 +15,12 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 SAMPLING = {"steps": 4, "guidance": 3.0, "frames": 16, "size": 64}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files whose tests are long first, those of the browser before all: so no process is left alone with one at the end."""
+    marked = {name: {item.path for item in items if item.get_closest_marker(name)} for name in ("ui", "slow")}
+    items.sort(key=lambda item: [item.path not in marked[name] for name in ("ui", "slow")])
+
+
 def _write(folder: Path, kind: str, parts: dict[str, Any], tokenizer: Any, scheduler: Any, vae: list[str | None]) -> Path:
     from vidistill import shipped
 

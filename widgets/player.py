@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import panel as pn
 import param
 
+from vidistill.lab.apng import apng
 from vidistill.widgets import style
 
 if TYPE_CHECKING:
@@ -64,21 +65,6 @@ def labelled(frames: np.ndarray, names: Sequence[str]) -> list[Image]:
             draw.text((k * step + (step - GAP) / 2, height + 11), name, fill=style.INK, font=font, anchor="mm")
         pictures.append(picture)
     return pictures
-
-
-def apng(pictures: list[Image], fps: int = 8) -> bytes:
-    """Encode pictures as an animated PNG with one shared palette: it moves in every notebook viewer and is small."""
-    from PIL import Image
-
-    width, height = pictures[0].size
-    sheet = Image.new("RGB", (width, height * len(pictures)))
-    for k, picture in enumerate(pictures):
-        sheet.paste(picture, (0, k * height))
-    palette = sheet.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
-    return buffer.getvalue()
 
 
 def png(picture: Image, compress_level: int = 6) -> bytes:

@@ -36,7 +36,6 @@ DEEP = """wanted => {
   const found = find(document);
   return found && found.src;
 }"""
-HANDLE = '.bk-input-group:has(.bk-slider-title:has-text("{}")) .noUi-handle'
 PREVIEW = 'img[alt^="guided, frame"][alt*="as predicted after step"]'
 WHOLE = 'img[alt^="all together, frame"]'
 KNOBS = {  # what: page, slider, parameters of its notebook, what is waited for, seconds
@@ -47,17 +46,6 @@ KNOBS = {  # what: page, slider, parameters of its notebook, what is waited for,
 }
 
 
-def with_parameters(name: str, folder: Path, values: dict[str, object]) -> Path:
-    """Return a copy of an explore notebook with other parameters."""
-    import nbformat
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
-    whole = load_notebook_node(str(notebooks_dir() / "explore" / f"{name}.ipynb"))
-    nbformat.write(parameterize_notebook(whole, values) if values else whole, folder / f"{name}.ipynb")
-    return folder / f"{name}.ipynb"
-
-
 def source(page, wanted: str) -> str | None:
     """Return the first such picture or film, None while there is none."""
     return page.evaluate(DEEP, wanted)
@@ -65,7 +53,7 @@ def source(page, wanted: str) -> str | None:
 
 def seconds(page, slider: str, wanted: str) -> tuple[float, float]:
     """Return the seconds from a key's release to what is wanted, and to the end of the run; the value is one that was not there before."""
-    page.locator(HANDLE.format(slider)).focus()
+    servers.handle(page, slider).focus()
     before = source(page, wanted)
     page.keyboard.press("ArrowRight")
     began = time.perf_counter()
@@ -100,11 +88,11 @@ def main() -> int:
     with servers.Servers(cache=folder / "cache") as started, servers.browsing(servers.chromium()) as browser:
         for what, (name, slider, values, wanted, budget) in KNOBS.items():
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            url, server = started.serve(with_parameters(name, folder, values))
+            url, server = started.serve(servers.with_parameters(name, folder, values))
             page.goto(url, timeout=PATIENCE)
             page.locator("video").first.wait_for(timeout=PATIENCE)
             page.wait_for_timeout(5000)
-            page.locator(HANDLE.format(slider)).press("Home")
+            servers.handle(page, slider).press("Home")
             page.wait_for_timeout(5000)
             runs = [seconds(page, slider, wanted) for _ in range(asked.repeats + 1)][1:]  # the first one warms up
             answered, whole = (statistics.median(column) for column in zip(*runs, strict=True))

@@ -19,7 +19,8 @@ from vidistill.data import world
 from vidistill.errors import Cancelled
 from vidistill.files import save_tensors
 from vidistill.knobs import Knob, Knobs
-from vidistill.lab import cli, presets
+from vidistill.lab import cli, presets, terminal
+from vidistill.lab.commands import doors, models, reproduce
 from vidistill.lab.record import verify_record
 from vidistill.types import Report, Score
 
@@ -197,7 +198,7 @@ def test_the_training_stops_after_the_step(monkeypatch, tmp_path):
         pytest.fail("it went on")
 
     monkeypatch.setitem(sys.modules, "toy_trainer", SimpleNamespace(train=train))
-    monkeypatch.setattr(cli, "TRAINERS", {"toy": "toy_trainer"})
+    monkeypatch.setattr(models, "TRAINERS", {"toy": "toy_trainer"})
     before = signal.getsignal(signal.SIGINT)
     done = call("train", "toy", "--out", tmp_path / "out")
     assert done.exit_code == 130, done.output
@@ -215,7 +216,7 @@ def test_reproduce_runs_the_notebook_and_fails_closed(toy, monkeypatch, tmp_path
     notebook.cells += [nbformat.v4.new_code_cell("import json; json.dump([tier, instances, out], open(out_json, 'w'))")]
     (tmp_path / "notebooks" / "reproduce").mkdir(parents=True)
     nbformat.write(notebook, tmp_path / "notebooks" / "reproduce" / "toy.ipynb")
-    monkeypatch.setattr(cli, "notebooks_dir", lambda: tmp_path / "notebooks")
+    monkeypatch.setattr(reproduce, "notebooks_dir", lambda: tmp_path / "notebooks")
     out = tmp_path / "out"
     assert call("reproduce", "toy", "--tier", "small", "--out", out).exit_code == 0
     assert json.loads((out / "toy.json").read_text()) == ["small", 4, str(out)], "the tier's preset did not reach the notebook"
@@ -273,12 +274,12 @@ def test_the_lab_is_local_offline_and_opens_the_start_notebook(monkeypatch):
 def test_installed_notebooks_are_copied_once_and_edits_kept(monkeypatch, tmp_path):
     (tmp_path / "site" / "notebooks" / "learn").mkdir(parents=True)
     (tmp_path / "site" / "notebooks" / "learn" / "a.ipynb").write_text("new")
-    monkeypatch.setattr(cli, "notebooks_dir", lambda: tmp_path / "site" / "notebooks")
+    monkeypatch.setattr(doors, "notebooks_dir", lambda: tmp_path / "site" / "notebooks")
     monkeypatch.chdir(tmp_path)
-    root, notebooks = cli._workspace()
+    root, notebooks = doors._workspace()
     assert root == notebooks == tmp_path / "vidistill-notebooks"
     (notebooks / "learn" / "a.ipynb").write_text("edited")
-    cli._workspace()
+    doors._workspace()
     assert (notebooks / "learn" / "a.ipynb").read_text() == "edited"
 
 
@@ -388,7 +389,7 @@ def test_doctor_exits_by_the_core(monkeypatch):
 def test_logs_get_one_line_per_stage_and_a_pulse(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    lines = cli.Lines()
+    lines = terminal.Lines()
     for done in range(5):
         lines("decode", done, 4)
         clock[0] += 1

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from vidistill.data.clip_record import sidecar
 from vidistill.errors import InputError
 from vidistill.knobs import Knob, Knobs
-from vidistill.lab import cli, explore
+from vidistill.lab import cli, explore, headless
 from vidistill.lab.runner import notebooks_dir, parse_parameters
 
 CLIPS = {"unguided twin": torch.zeros(3, 2, 16, 16, dtype=torch.uint8), "guided": torch.full((3, 2, 16, 16), 200, dtype=torch.uint8)}
@@ -194,7 +194,7 @@ def test_a_stop_is_130_and_a_failed_cell_is_1(toy, tmp_path, monkeypatch):
         raise Cancelled
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "run_notebook", stopped)
+        patch.setattr(headless, "run_notebook", stopped)
         assert call("explore", "toy", "--out", tmp_path / "out").exit_code == 130
     toy("1 / 0")
     done = call("explore", "toy", "--out", tmp_path / "out")

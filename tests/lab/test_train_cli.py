@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from vidistill import shipped
 from vidistill.lab import cli
+from vidistill.lab.commands import models
 from vidistill.lab.train import few_step
 
 
@@ -34,14 +35,14 @@ def asked(monkeypatch) -> dict:
         return {"steps": 13}
 
     monkeypatch.setitem(sys.modules, "toy_trainers", SimpleNamespace(train=plain, begun=begun))
-    monkeypatch.setattr(cli, "TRAINERS", {"plain": "toy_trainers", "begun": "toy_trainers:begun"})
+    monkeypatch.setattr(models, "TRAINERS", {"plain": "toy_trainers", "begun": "toy_trainers:begun"})
     return seen
 
 
-@pytest.mark.parametrize("name", cli.TRAINERS)
+@pytest.mark.parametrize("name", models.TRAINERS)
 def test_every_model_of_the_zoo_has_a_recipe(name: str) -> None:
-    assert set(cli.TRAINERS) == set(shipped.NAMES) | set(few_step.STUDENTS)
-    module, _, function = cli.TRAINERS[name].partition(":")
+    assert set(models.TRAINERS) == set(shipped.NAMES) | set(few_step.STUDENTS)
+    module, _, function = models.TRAINERS[name].partition(":")
     assert callable(getattr(import_module(module), function or "train"))
 
 

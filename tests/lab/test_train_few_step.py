@@ -14,7 +14,7 @@ from vidistill.distill.trajectory import key_indices, model_source, open_traject
 from vidistill.errors import Cancelled, InputError
 from vidistill.files import load_json, load_tensors
 from vidistill.guide import Cfg
-from vidistill.lab import cli
+from vidistill.lab.commands import models
 from vidistill.lab.train import export, few_step
 from vidistill.rng import normal
 from vidistill.sample import Teacher, generate, load_denoiser, sample
@@ -206,7 +206,7 @@ def test_several_processes_are_refused(tmp_path, monkeypatch) -> None:
 
 def test_the_command_line_knows_them() -> None:
     functions = {name: name.removeprefix("lab-dit-").replace("-", "_") for name in few_step.STUDENTS}
-    assert all(cli.TRAINERS[name] == f"vidistill.lab.train.few_step:{function}" for name, function in functions.items())
+    assert all(models.TRAINERS[name] == f"vidistill.lab.train.few_step:{function}" for name, function in functions.items())
     assert [getattr(few_step, function).args for function in functions.values()] == [(name,) for name in few_step.STUDENTS]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidistill.errors import InputError
-from vidistill.measure import interval, paired
+from vidistill.measure import exact, interval, paired
 
 
 def test_against_scipy():
@@ -28,6 +28,11 @@ def test_two_values_by_hand():
 def test_one_value_has_no_interval():
     assert interval([4.0]) == {"mean": 4.0, "low": None, "high": None, "std": None, "n": 1, "values": [4.0]}
     assert paired([4.0], [1.0])["verdict"] == "cannot tell"
+
+
+def test_a_computed_number_is_a_point_and_needs_no_seeds():
+    assert exact(3) == {"mean": 3.0, "low": 3.0, "high": 3.0, "std": 0.0, "n": 1, "values": [3.0], "exact": True}
+    assert exact(3).keys() - interval([3]).keys() == {"exact"}
 
 
 def test_it_covers_the_true_mean_as_often_as_it_says():
@@ -57,6 +62,7 @@ def test_paired_verdicts(a, b, verdict):
         (lambda: interval([]), "at least one value"),
         (lambda: interval([1, float("nan")]), "finite"),
         (lambda: interval([1, 2], level=95), "level=95"),
+        (lambda: exact(float("inf")), "finite"),
         (lambda: paired([1, 2], [1]), "2 and 1 values"),
     ],
 )

@@ -1,16 +1,13 @@
 """The walkthrough of VideoGuide runs headless, and the numbers that it leaves are those of the specification."""
 
 import pytest
-
-from vidistill.lab.runner import notebooks_dir, run_notebook
+from lax import run_lax
 
 
 @pytest.mark.slow
 def test_learn_videoguide(tmp_path):
     """Its own checks are the test; here is what a reader takes home, as the specification of VideoGuide has it (2.3 to 2.8)."""
-    small = {"videos": 2, "steps": 6, "tau": 4}
-    done = run_notebook(notebooks_dir() / "learn/videoguide.ipynb", tmp_path / "videoguide.ipynb", small)
-    found = done["result"]
+    found = run_lax("learn/videoguide.ipynb", tmp_path, {"videos": 2, "steps": 6, "tau": 4})
     assert found["w"]["AnimateDiff, N 50"] == pytest.approx([7.08, 7.21, 7.34, 7.47, 7.61], abs=0.02)
     assert found["w"]["rectified flow, N 50"] == pytest.approx([0.80, 1.57, 2.30, 3.01, 3.68], abs=0.006)
     assert found["cfg++ identity"] < 1e-12
@@ -23,4 +20,3 @@ def test_learn_videoguide(tmp_path):
     assert still["probe_subject_consistency"] == max(row["probe_subject_consistency"] for row in found["scored"].values())
     assert still["probe_flow_magnitude"] < 1e-3
     assert found["plane"]["beta 0.5"]["10"]["hit"] > 0.8 > 0.2 > found["plane"]["beta 0.5, weight zero"]["10"]["hit"]
-    assert (tmp_path / "videoguide.ipynb").stat().st_size < 2**20

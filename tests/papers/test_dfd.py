@@ -47,7 +47,8 @@ def test_every_arm_stands_beside_its_controls(go) -> None:
     assert {updates[name] for name in ("kd", "trajectory")} == {4}
     asked = {name: arm["evaluations"] for name, arm in arms.items()}
     assert (asked["teacher"], asked["teacher-few"], asked["teacher-euler"]) == (2 * 50, 2 * 4, 2 * 4)  # guided: two outputs a step
-    assert {asked[name] for name in arms if not name.startswith("teacher")} == {4}
+    assert asked["two-steps"] == 2
+    assert {asked[name] for name in arms if not name.startswith("teacher") and name != "two-steps"} == {4}
     assert report.score.control == "more-dmd"
     assert report.data["world"] == "quadrants"
     assert report.data["guidance"] == 2
@@ -62,6 +63,13 @@ def test_branches_differ_from_more_dmd_in_what_they_change_alone(go) -> None:
     assert one["dfd"]["sliced_w2"]["mean"] == pytest.approx(one["dfd-cfg1"]["sliced_w2"]["mean"], abs=1e-5)
     other = by_name(go(world="quadrants", p=1.0, seeds=1, arms="dfd-unpaired, dmd-sft, dfd-score, dfd-cfg1, dmd-cfg1"))
     assert len({arm["sliced_w2"]["mean"] for arm in other.values()}) == len(other)
+
+
+def test_two_steps_come_from_a_checkpoint_of_two() -> None:
+    k = dfd.KNOBS.resolve({})
+    few, four = (dfd.arm_of(name, k, 1.0) for name in ("two-steps", "dfd"))
+    assert [stage.times for stage in few.stages] == [few.times] * 2 == [(0.999, 0.5, 0.0)] * 2
+    assert [stage.as_dict() | {"times": 0} for stage in few.stages] == [stage.as_dict() | {"times": 0} for stage in four.stages]
 
 
 def test_without_classes_nothing_is_guided(go) -> None:

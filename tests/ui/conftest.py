@@ -3,13 +3,8 @@
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
 import servers
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
-
-from vidistill.lab.runner import notebooks_dir
 
 OWN = ("http://127.0.0.1:", "data:", "blob:")
 """All that a page may ask for."""
@@ -21,8 +16,9 @@ def absent(why):
 
 
 @pytest.fixture(scope="session")
-def started():
-    with servers.Servers() as found:
+def started(tmp_path_factory):
+    """Servers that share a cache: the embedded world is written once, and its clips are encoded once."""
+    with servers.Servers(cache=tmp_path_factory.mktemp("cache")) as found:
         yield found
 
 
@@ -45,9 +41,7 @@ def tiny_notebook(tiny_dit, tiny_unet, tmp_path):
     }
 
     def make(page, **parameters):
-        whole = load_notebook_node(str(notebooks_dir() / "explore" / f"{page}.ipynb"))
-        nbformat.write(parameterize_notebook(whole, own[page] | parameters), tmp_path / f"{page}.ipynb")
-        return tmp_path / f"{page}.ipynb"
+        return servers.with_parameters(page, tmp_path, own[page] | parameters)
 
     return make
 

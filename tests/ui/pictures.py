@@ -15,8 +15,8 @@ import servers
 from PIL import Image
 
 from vidistill.files import write_atomic
+from vidistill.lab.apng import apng
 from vidistill.lab.runner import notebooks_dir
-from vidistill.widgets.player import apng
 
 PAGES = ("latent_vdd", "gvd", "videoguide", "few_step", "compose", "zoo")
 SIZE = {"width": 1440, "height": 900}
@@ -49,7 +49,7 @@ def settled(page):
 
 def turning(page):
     """Turn lambda from nothing to its end and back, and return what is seen: the handle moves, clips form, numbers follow."""
-    handle = page.locator('.bk-input-group:has(.bk-slider-title:has-text("strength")) .noUi-handle')
+    handle = servers.handle(page, "strength")
     seen = []
     for keys in (["Home"], *(["ArrowRight"] * 5,) * 4, ["Home"]):
         for key in keys:

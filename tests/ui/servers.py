@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,15 +12,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-OFF = ("gpu", "quic", "background-networking", "component-update", "sync")
-ARGUMENTS = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in OFF)]
+import nbformat
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from vidistill.errors import InputError
+from vidistill.lab.camera import ARGUMENTS, find_browser
+from vidistill.lab.runner import notebooks_dir
+
 HERE = "127.0.0.1"
 TOKEN = "token-of-the-tests"
 
 
 def chromium():
     """Return the browser's path, or None."""
-    return os.environ.get("VIDISTILL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    try:
+        return find_browser()
+    except InputError:
+        return None
 
 
 @contextmanager
@@ -67,6 +75,7 @@ class Servers:
     def __init__(self, cache=None):
         self._cache = cache
         self._started = []
+        self._folder = tempfile.TemporaryDirectory(prefix="vidistill-servers-", ignore_cleanup_errors=True)
 
     def __enter__(self):
         return self
@@ -74,17 +83,20 @@ class Servers:
     def __exit__(self, *error):
         for process in self._started:
             process.terminate()
+        until = time.monotonic() + 5
+        for process in self._started:
             try:
-                process.wait(10)
+                process.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+        self._folder.cleanup()
 
     def start(self, command, environment=None, cwd=None):
         """Start the command of a free port."""
         with socket.socket() as probe:
             probe.bind((HERE, 0))
             port = probe.getsockname()[1]
-        folder = Path(tempfile.mkdtemp(prefix="vidistill-server-"))
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         environment = {**os.environ, "VIDISTILL_CACHE": str(self._cache or folder / "cache"), **(environment or {})}
         with open(folder / "log.txt", "w") as log:
             process = subprocess.Popen(command(port), stdout=log, stderr=log, env=environment, cwd=cwd)
@@ -112,6 +124,18 @@ class Servers:
         server = self.start(command, own, folder)
         server.wait(f"api/status?token={TOKEN}")
         return lambda path: f"http://{HERE}:{server.port}/lab/tree/{path}?reset&token={TOKEN}"
+
+
+def with_parameters(name, folder, values):
+    """Write a copy of an explore notebook with other parameters into a folder and return its path."""
+    whole = load_notebook_node(str(notebooks_dir() / "explore" / f"{name}.ipynb"))
+    nbformat.write(parameterize_notebook(whole, values) if values else whole, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+def handle(page, name):
+    """Return the handle of a slider, by a part of its title."""
+    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def run_all(page, url, patience):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from servers import handle
 
 from vidistill.lab.gvd_session import KNOBS
 from vidistill.widgets.knob_panel import label
@@ -12,10 +13,6 @@ from vidistill.widgets.knob_panel import label
 pytestmark = pytest.mark.ui
 
 PATIENCE = 120_000  # ms, on a busy machine
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def formed(page, step):

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from servers import handle as handle_of
 
 from vidistill.lab.runner import notebooks_dir
 
@@ -35,7 +36,7 @@ def test_the_rank_slider_changes_clip_and_numbers(page, serve):
 
     # A release of the slider, by keyboard alone.
     source, size, error = video.get_attribute("src"), page.locator("#bytes").inner_text(), page.locator("#error").inner_text()
-    handle = page.locator('.bk-input-group:has(.bk-slider-title:has-text("rank ratio")) .noUi-handle')
+    handle = handle_of(page, "rank ratio")
     handle.focus()
     for _ in range(5):
         page.keyboard.press("ArrowLeft")

@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+import servers
 
 from vidistill.lab.runner import notebooks_dir
 
@@ -36,7 +37,7 @@ def notebook(tiny_dit, tiny_students, tmp_path):
 
 
 def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle').first
+    return servers.handle(page, name).first  # clips and points have sliders of one name
 
 
 def test_clips_and_points_are_driven_by_keyboard(page, serve, notebook):

@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+from servers import handle
 
 from vidistill.lab.runner import notebooks_dir
 
@@ -28,10 +29,6 @@ def notebook(tiny_dit, tiny_unet, tmp_path):
         cell.source = cell.source.replace(line, replaced)
     nbformat.write(page, tmp_path / "gvd.ipynb")
     return tmp_path / "gvd.ipynb"
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def test_the_pull_is_turned_by_keyboard_beside_the_same_twin(page, serve, notebook):

@@ -1,15 +1,11 @@
 """The four knobs in the real JupyterLab, as `vidistill lab` opens it: the callback runs in the kernel, clip and plot change."""
 
 import pytest
-import servers
+from servers import handle, run_all
 
 pytestmark = pytest.mark.ui
 
 PATIENCE = 180_000  # ms, on a busy machine; a kernel and a page take seconds
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def plotted(page, number):
@@ -30,7 +26,7 @@ def turned(page, turn, plot):
 
 def opened(page, url):
     """Run a notebook; return when its film is there."""
-    servers.run_all(page, url, PATIENCE)
+    run_all(page, url, PATIENCE)
     page.locator("video").first.wait_for(timeout=PATIENCE)
 
 

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from servers import handle
 
 from vidistill.schedule import DECAYS
 
@@ -13,10 +14,6 @@ MOVES = 200
 GROWTH = 200 * 2**20  # bytes
 KEYS = ("ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown")
 SLIDERS = ("strength", "t high", "centres", "guidance")
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def move(page, rng):
@@ -33,7 +30,7 @@ def move(page, rng):
     return True
 
 
-def test_two_hundred_turns_and_the_last_one_wins(page, started, tiny_notebook):
+def test_two_hundred_turns_and_the_last_one_wins(page, started, tiny_notebook, record_property):
     url, server = started.serve(tiny_notebook("gvd"))
     page.goto(url, timeout=PATIENCE)
     page.locator("video").wait_for(timeout=PATIENCE)
@@ -43,7 +40,7 @@ def test_two_hundred_turns_and_the_last_one_wins(page, started, tiny_notebook):
         if moves == MOVES // 5:  # models, plots and codecs are loaded by now
             before = server.resident
         moves += move(page, rng)
-        page.wait_for_timeout(rng.choice((0, 20, 150, 400)))
+        page.wait_for_timeout(rng.choice((0, 20, 60, 250)))
 
     # The last one: the page says so in its words, its number of centres and its run bar.
     handle(page, "strength").press("Home")
@@ -56,4 +53,6 @@ def test_two_hundred_turns_and_the_last_one_wins(page, started, tiny_notebook):
     page.get_by_text("done in").wait_for(timeout=PATIENCE)
     assert page.get_by_role("alert").filter(visible=True).count() == 0
     assert "Traceback" not in server.log.read_text()
-    assert server.resident - before < GROWTH
+    grown = server.resident - before
+    record_property("grown, bytes", grown)
+    assert grown < GROWTH

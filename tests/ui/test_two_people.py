@@ -3,14 +3,11 @@
 import re
 
 import pytest
+from servers import handle
 
 pytestmark = pytest.mark.ui
 
 PATIENCE = 120_000  # ms, on a busy machine
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def test_two_people_do_not_meet(browser, serve, tiny_notebook):

@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+from servers import handle
 
 from vidistill.lab.runner import notebooks_dir
 
@@ -34,10 +35,6 @@ def notebook(tiny_dit, tiny_unet, tmp_path):
         cell.source = cell.source.replace(line, replaced)
     nbformat.write(page, tmp_path / "videoguide.ipynb")
     return tmp_path / "videoguide.ipynb"
-
-
-def handle(page, name):
-    return page.locator(f'.bk-input-group:has(.bk-slider-title:has-text("{name}")) .noUi-handle')
 
 
 def test_beta_is_turned_by_keyboard_beside_the_same_base_and_teacher(page, serve, notebook):

@@ -51,8 +51,8 @@ def recall(bench: Any, session: Any, number: int) -> list[Any]:
     return started
 
 
-def unknown_word(bench: Any) -> None:
-    """Ask for a word that no model knows: it is named before the run and by it."""
+def unknown_word(bench: Any) -> str:
+    """Ask for a word that no model knows: it is named before the run and by it. Return what was said before."""
 
     async def asked() -> str:
         bench.prompt.value = "a purpel <star>"
@@ -65,6 +65,7 @@ def unknown_word(bench: Any) -> None:
     assert 'role="alert"' in hint
     assert "<star>" not in hint
     assert "nearest known word: 'purple'" in bench.bar.failed
+    return hint
 
 
 def cancelled(bench: Any, name: str, start: Callable[[], Any], seconds: float) -> None:

@@ -3,7 +3,7 @@
 from vidistill.measure.accuracy import accuracy
 from vidistill.measure.consistency import dynamic_degree, frame_consistency, imaging_quality, motion_smoothness, temporal_flickering
 from vidistill.measure.generated import coverage, drift, fidelity, nearest, spread
-from vidistill.measure.intervals import interval, paired
+from vidistill.measure.intervals import exact, interval, paired
 from vidistill.measure.ranking import lrs
 from vidistill.measure.reconstruction import mean_psnr, psnr, relative_error
 from vidistill.measure.trials import pick_arms, run_trials, summarise
@@ -15,6 +15,7 @@ __all__ = [
     "coverage",
     "drift",
     "dynamic_degree",
+    "exact",
     "fidelity",
     "frame_consistency",
     "imaging_quality",

@@ -40,6 +40,22 @@ def interval(values: Sequence[float], level: float = 0.95) -> dict[str, Any]:
     return {"mean": mean, "low": mean - half, "high": mean + half, "std": std, "n": n, "values": values}
 
 
+def exact(value: float) -> dict[str, Any]:
+    """Return a number that was computed and not sampled, in the form of an interval: a point, for which no seeds are needed.
+
+    Args:
+        value: finite, e.g. the bytes of a file.
+
+    Returns:
+        what :func:`interval` returns, with ``mean = low = high``, ``std`` 0 and n = 1, and ``"exact": True``.
+
+    Raises:
+        InputError: the value is not finite.
+    """
+    point = interval([value])
+    return point | {"low": point["mean"], "high": point["mean"], "std": 0.0, "exact": True}
+
+
 def paired(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> dict[str, Any]:
     """Return the interval of the differences ``a_i - b_i`` of two arms that share their seeds, and a verdict on ``a``.
 

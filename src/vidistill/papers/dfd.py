@@ -36,6 +36,7 @@ ARMS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: (role, how it is t
     "dfd-score": ("control", "branch", {"form": "score"}),
     "dfd-cfg1": ("control", "branch", {"real_scale": 1.0}),
     "dmd-cfg1": ("control", "branch", {"method": "dmd", "scale": 1.0}),
+    "two-steps": ("control", "branch", {"times": (0.999, 0.5, 0.0)}),  # its checkpoint has two as well
     "dfd-teacher": ("control", "whole", {}),  # from the teacher, as many updates as checkpoint and branch together
     "dmd": ("control", "checkpoint", {}),
     "dmd-backsim": ("control", "checkpoint", {"student_input": "simulate"}),
@@ -88,6 +89,7 @@ def arm_of(name: str, k: dict[str, Any], guidance: float) -> Arm:
     """Return an arm's recipes and sampler as knob values say it; ``guidance`` is 1 in worlds without classes."""
     how, changes = ARMS[name][1:]
     every = {"scale": guidance, "student_update_freq": k["student_freq"], "anchor": k["anchor"], "anchor_steps": k["anchor_steps"]}
+    every |= {name: value for name, value in changes.items() if name == "times"}
     dmd = load_recipe("plane-dmd", updates=k["updates"], **every)
     if how in ("sde", "ode", "50"):
         return Arm((), time_table(50) if how == "50" else dmd.times, "ode" if how == "50" else how)
