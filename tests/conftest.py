@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files whose tests are long first, those of the browser before all: so no process is left alone with one at the end."""
     marked = {name: {item.path for item in items if item.get_closest_marker(name)} for name in ("ui", "slow")}
     items.sort(key=lambda item: [item.path not in marked[name] for name in ("ui", "slow")])
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Callable[..., None]:
+    """Run a script in two processes that ``torchrun`` starts: on a port that it holds, and both are ended where one of them fails."""
+
+    def run(*command: object) -> None:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+        done = subprocess.run([*launcher, *map(str, command)], capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
 
 
 def _write(folder: Path, kind: str, parts: dict[str, Any], tokenizer: Any, scheduler: Any, vae: list[str | None]) -> Path:

@@ -12,7 +12,7 @@ from diffusers import WanTransformer3DModel
 from vidistill.distill import FlowNet, Heads, Recipe, Trainer, cast, in_memory
 from vidistill.distill.lora import Base, adapted
 from vidistill.distill.nets import halved
-from vidistill.distill.parallel import Ranks, shard, start
+from vidistill.distill.parallel import Ranks, shard, start, stop
 from vidistill.errors import Cancelled
 from vidistill.rng import stream
 
@@ -50,7 +50,7 @@ def trainer(way: str, ranks: Ranks) -> Trainer:
     return Trainer(RECIPE, cast(FlowNet(net), heads=heads, empty=torch.zeros_like), data, ranks=ranks, **options)
 
 
-def stop(stage: str, done: int, total: int) -> None:
+def cut(stage: str, done: int, total: int) -> None:
     if done == 2:
         raise Cancelled
 
@@ -62,11 +62,10 @@ def main(out: Path) -> None:
         trainer(way, ranks).run(out / way / "whole")
         try:
             # the last process is the one that is asked to stop
-            trainer(way, ranks).run(out / way / "parts", progress=stop if ranks.rank == ranks.world - 1 else lambda *_: None)
+            trainer(way, ranks).run(out / way / "parts", progress=cut if ranks.rank == ranks.world - 1 else lambda *_: None)
         except Cancelled:
             trainer(way, ranks).run(out / way / "parts")
-    if ranks.world > 1:
-        torch.distributed.destroy_process_group()
+    stop(ranks)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -59,9 +58,9 @@ def begun(folder):
     return (folder / "log").read_text().split("\n")[:-1]
 
 
-def started(folder, engine="threads", jobs=2, points=2, seeds=2, **environment):
+def started(folder, engine="threads", jobs=2, points=2, seeds=2):
     command = [sys.executable, str(SCRIPT), str(folder), engine, str(jobs), str(points), str(seeds)]
-    return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 # --------------------------------------------------------------------------------------------------------------- the table
@@ -263,14 +262,8 @@ def test_kill_minus_nine_loses_the_cells_in_flight_and_no_others(tmp_path, reque
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_table_of_one(tmp_path, request):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    both = [started(tmp_path, jobs=1, points=3, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(2)]
-    said = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "".join(said)
+def test_two_processes_make_the_table_of_one(tmp_path, request, two_processes):
+    two_processes(SCRIPT, tmp_path, "threads", 1, 3, 2)
     assert len(begun(tmp_path)) == 12, "a cell was made by both, or by neither"
     shared = pq.read_table(tmp_path / "out" / "sweep.parquet")
     request.getfixturevalue("here")
