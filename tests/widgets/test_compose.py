@@ -222,39 +222,6 @@ def test_static_views_hold_film_strips_plots_and_verdicts(look):
     assert len([plot._repr_mimebundle_() for plot in plots]) == 6
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_students, tmp_path, monkeypatch):
-    import nbformat
-
-    from vidistill.lab.runner import notebooks_dir, run_notebook
-
-    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
-    parameters = {
-        "live": False,
-        "label": "spin",
-        "prompt": PROMPT,
-        "centres": 3,
-        "pick": 2,
-        "tau": 1,
-        "points": 3,
-        "seed": 4,
-        "per_class": 4,
-    }
-    parameters |= {"models": f"dit={tiny_dit}, four={tiny_students['anew']}", "model": "four", "teacher": "dit", "chain": ORDERS[1]}
-    done = run_notebook(notebooks_dir() / "explore" / "compose.ipynb", tmp_path / "compose.ipynb", parameters, knobs=KNOBS, timeout=300)
-    result = done["result"]
-    assert (result["label"], result["model"], result["teacher"], result["seed"]) == ("spin", "four", "dit", 4)
-    assert (result["values"]["chain"], result["values"]["pick"], result["values"]["sampling_steps"]) == (ORDERS[1], 2, 4)
-    assert list(result["takes"]) == NAMES
-    assert result["adds"]["effects"].keys() == {PULL, TEACHER}
-    outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 2
-    said = [data["text/plain"].split(":")[0] for data in outputs if "application/vnd.plotly.v1+json" in data]
-    ledgers = [f"{name}, force per step and frame" for name in ("pull to a centre", "teacher", "low-pass")]
-    assert said == ["effects", "adding up along the steps", "distance to the centre", *ledgers]
-    assert (tmp_path / "compose.ipynb").stat().st_size < 1_000_000
-
-
 def test_the_notebook_declares_the_knobs_as_the_bench_does():
     import nbformat
 

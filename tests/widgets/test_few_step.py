@@ -179,29 +179,6 @@ def test_static_twins_hold_still(found):
     assert sum(len(view.data) for view in views) < 500_000
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_students, tmp_path, monkeypatch):
-    import nbformat
-
-    from vidistill.lab.runner import notebooks_dir, run_notebook
-
-    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
-    own = ", ".join(f"{name}={folder}" for name, folder in tiny_students.items())
-    parameters = {"live": False, "steps": 2, "seed": 3, "students": own, "teacher": f"dit={tiny_dit}", "prompt": "a red ring spinning"}
-    parameters |= {"teaching": 20, "updates": 3, "method": "dfd", "plane_seed": 2}
-    done = run_notebook(notebooks_dir() / "explore" / "few_step.ipynb", tmp_path / "out.ipynb", parameters, timeout=300)
-    clips, plane = done["result"]["clips"], done["result"]["plane"]
-    assert {name: take["steps"] for name, take in clips["takes"].items()} == {TEACHER: 2, "anew": 4, "euler": 4, EULER: 4, ANEW: 4}
-    assert clips["seed"] == 3
-    assert (plane["values"]["method"], plane["updates"], plane["seed"], plane["world"]) == ("dfd", 3, 2, "quadrants")
-    assert set(plane["curve"]) == {"0", "1", "2", "3"}
-    assert plane["tables"]["student"]["clips"] == 1200
-    outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 1
-    assert sum("application/vnd.plotly.v1+json" in data for data in outputs) == 3
-    assert (tmp_path / "out.ipynb").stat().st_size < 1_000_000
-
-
 def test_the_notebook_declares_the_knobs_as_the_benches_do():
     import nbformat
 

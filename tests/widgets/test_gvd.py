@@ -252,36 +252,6 @@ def test_static_views_hold_film_strips_plots_and_verdicts(look):
     assert len([plot._repr_mimebundle_() for plot in plots]) == 4
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_without_a_screen(tiny_dit, tmp_path, monkeypatch):
-    import nbformat
-
-    from vidistill.lab.runner import notebooks_dir, run_notebook
-
-    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
-    parameters = {
-        "live": False,
-        "label": "orbit",
-        "sampling_steps": 3,
-        "decay": "cosine",
-        "centres": 3,
-        "pick": 2,
-        "seed": 4,
-        "per_class": 4,
-    }
-    parameters |= {"models": f"dit={tiny_dit}", "model": "dit"}
-    done = run_notebook(notebooks_dir() / "explore" / "gvd.ipynb", tmp_path / "gvd.ipynb", parameters, knobs=KNOBS, timeout=300)
-    result = done["result"]
-    assert (result["label"], result["prompt"], result["seed"], result["guided"]) == ("orbit", "orbit", 4, "3 of 3 steps are guided")
-    assert (result["values"]["decay"], result["values"]["pick"], len(result["sizes"])) == ("cosine", 2, 3)
-    assert len(result["force"]) == 3
-    outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 3
-    said = [data["text/plain"].split(":")[0] for data in outputs if "application/vnd.plotly.v1+json" in data]
-    assert said == ["along the frames", "along the steps", "force per step and frame", "distance to the centre"]
-    assert (tmp_path / "gvd.ipynb").stat().st_size < 1_000_000
-
-
 def test_the_notebook_declares_the_knobs_as_the_bench_does():
     import nbformat
 

@@ -259,28 +259,6 @@ def test_static_views_hold_film_strips_plots_and_verdicts(look):
     assert len([plot._repr_mimebundle_() for plot in plots]) == 5
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_unet, tmp_path):
-    import nbformat
-
-    from vidistill.lab.runner import notebooks_dir, run_notebook
-
-    parameters = {"live": False, "sampling_steps": 3, "guided": 2, "tau": 2, "points": 4, "beta": 0.25, "space": 0.25, "seed": 4}
-    parameters |= {"prompt": PROMPT, "models": f"dit={tiny_dit}, unet={tiny_unet}", "base": "unet", "teacher": "dit"}
-    notebook = notebooks_dir() / "explore" / "videoguide.ipynb"
-    done = run_notebook(notebook, tmp_path / "videoguide.ipynb", parameters, knobs=KNOBS, timeout=300)
-    result = done["result"]
-    assert (result["prompt"], result["base"], result["teacher"], result["seed"]) == (PROMPT, "unet", "dit", 4)
-    assert (result["values"]["beta"], result["guided"]) == (0.25, "the first 2 of 3 steps are guided")
-    assert [result["takes"][name]["evaluations"] for name in (BASE, TEACHER, GUIDED)] == [6, 6, 6 + 2 * 4]
-    assert result["paths"][GUIDED]["step"] == [1, 2, 3]
-    outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 3
-    said = [data["text/plain"].split(":")[0] for data in outputs if "application/vnd.plotly.v1+json" in data]
-    assert said == ["drift and motion on the way", "consistency against motion", "force of each step", "scale of guidance", "low-pass mask"]
-    assert (tmp_path / "videoguide.ipynb").stat().st_size < 1_000_000
-
-
 def test_the_notebook_declares_the_knobs_as_the_bench_does():
     import nbformat
 

@@ -177,25 +177,6 @@ def test_static_views_hold_a_film_of_every_model_and_the_readings(session):
     assert table.data.count("data-mark") == 10
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_without_a_screen(tiny_dit, tiny_unet, tmp_path):
-    import nbformat
-
-    from vidistill.lab.runner import notebooks_dir, run_notebook
-    from vidistill.lab.zoo_session import KNOBS
-
-    parameters = {"live": False, "steps": 2, "seed": 3, "models": f"dit={tiny_dit}, unet={tiny_unet}", "prompt": "a red ring spinning"}
-    done = run_notebook(notebooks_dir() / "explore" / "zoo.ipynb", tmp_path / "zoo.ipynb", parameters, knobs=KNOBS, timeout=300)
-    takes = done["result"]["takes"]
-    assert [take["model"] for take in takes] == ["dit", "unet"]
-    assert {(take["seed"], take["steps"], take["evaluations"]) for take in takes} == {(3, 2, 4)}
-    assert [row["asked"] for row in takes[0]["readings"]] == ["spin", "ring", "red", "", ""]
-    outputs = [output["data"] for cell in nbformat.read(done["output"], 4).cells for output in cell.get("outputs", []) if "data" in output]
-    assert sum("image/png" in data for data in outputs) == 1
-    assert any("data-mark" in data.get("text/html", "") for data in outputs)
-    assert (tmp_path / "zoo.ipynb").stat().st_size < 1_000_000
-
-
 def test_the_notebook_declares_the_knobs_as_the_bench_does():
     import nbformat
 
