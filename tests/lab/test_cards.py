@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from house import protocol_of
 
 from vidistill.errors import InputError
 from vidistill.lab import cards
@@ -129,30 +130,7 @@ def test_only_a_larger_tier_is_compared_with_the_published_number(published, ver
         judge_cards([claim], rows, "ful")
 
 
-PROTOCOL = """protocol = "toy-world"
-version = 1
-deviations = "small"
-[toy]
-data = "d"
-model = "m"
-cost = "c"
-[runs.main]
-seeds = 5
-[quick.main]
-seeds = 2
-clips = 4
-[small]
-data = "d"
-model = "m"
-command = "vidistill reproduce toy --tier small"
-cost = "c"
-[full]
-data = "d"
-model = "m"
-command = "vidistill reproduce toy --tier full"
-cost = "c"
-needs = "a GPU"
-"""
+PROTOCOL = protocol_of("[runs.main]\nseeds = 5\n[quick.main]\nseeds = 2\nclips = 4")
 
 
 def test_a_protocol_gives_the_parameters_of_its_runs(write) -> None:
@@ -175,7 +153,7 @@ def test_a_protocol_gives_the_parameters_of_its_runs(write) -> None:
         ("version = 1\n", "", "lacks version"),
         ("version = 1", "version = 1.5", "version=1.5 must be a number"),
         ("version", "verison", "unknown entry 'verison': did you mean 'version'"),
-        ('cost = "c"\nneeds', "needs", r"\[full\] lacks cost"),
+        ('cost = "a week"\nneeds', "needs", r"\[full\] lacks cost"),
         ('[small]\ndata = "d"', "[small]\ndata = 1", r"\[small\] 'data' must be one of the lines data, model, command, cost"),
         ("[quick.main]", "[quick.mian]", "every run needs both"),
     ],

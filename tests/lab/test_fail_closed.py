@@ -7,94 +7,35 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from house import CARD, House, protocol_of
 from typer.testing import CliRunner, Result
 
 from vidistill.knobs import Knob, Knobs
-from vidistill.lab import cards, cli, presets, standing
+from vidistill.lab import cli, standing
 from vidistill.lab.cards import Card, judge
 from vidistill.measure import interval
-
-nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("papermill")
-pytest.importorskip("ipykernel")
 
 KNOBS = Knobs("toy", Knob("instances", 2, "clips per class", low=1, high=9))
 PARAMETERS = """tier: str = "toy"  # how much
 instances: int = 2  # clips per class
 out: str = ""  # where parts go
 out_json: str = ""  # where the result goes"""
-CARD = {"claim": "up", "source": "Table 1", "measure": "score", "arm": "method", "control": "base", "wanted": "higher"}
-PROTOCOL = """protocol = "toy-world"
-version = 1
-deviations = "all of it"
-[toy]
-data = "none"
-model = "none"
-cost = "seconds"
-[runs.main]
-instances = 3
-[quick.main]
-[small]
-data = "none"
-model = "none"
-command = "none"
-cost = "none"
-[full]
-data = "none"
-model = "none"
-command = "none"
-cost = "none"
-needs = "none"
-"""
+PROTOCOL = protocol_of("[runs.main]\ninstances = 3\n[quick.main]")
 ROW = {"card": "toy-01-up", **judge(Card("toy-01-up", **CARD), interval([2.0, 3.0, 4.0, 5.0, 6.0]), interval([1.0] * 5))}
 RESULT = {"extra": {"verdicts": [ROW]}}
 WRITE = f"import json\nwith open(out_json, 'w') as file:\n    json.dump({RESULT!r}, file)"
 
 
-class Toy:
-    """The paper's files, whole until a test breaks one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.notebook, self.cards = folder / "notebooks" / "reproduce" / "toy.ipynb", folder / "cards"
-        (folder / "presets").mkdir()
-        (folder / "presets" / "toy.toml").write_text('[quick]\nabout = "small"\n')
-        self.notebook.parent.mkdir(parents=True)
-        self.cards.mkdir()
-        self.protocol()
-        self.card()
-        self.cells(PARAMETERS, WRITE)
-
-    def cells(self, *sources: str, tag: str = "parameters") -> None:
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-        notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
-        notebook.cells[0].metadata.tags = [tag]
-        nbformat.write(notebook, self.notebook)
-
-    def card(self, **changes: str | None) -> None:
-        lines = [f"{name} = {json.dumps(value)}" for name, value in (CARD | changes).items() if value is not None]
-        (self.cards / "toy-01-up.toml").write_text("\n".join(lines))
-
-    def protocol(self, old: str = "", new: str = "") -> None:
-        (self.cards / "toy.toml").write_text(PROTOCOL.replace(old, new))
-
-
 @pytest.fixture
-def toy(monkeypatch, tmp_path) -> Toy:
-    own = Toy(tmp_path)
-    monkeypatch.setitem(sys.modules, "toy_paper", SimpleNamespace(KNOBS=KNOBS))
-    monkeypatch.setattr(presets, "PAPERS", {"toy": "toy_paper"})
-    monkeypatch.setattr(presets, "FOLDER", tmp_path / "presets")
-    monkeypatch.setattr(cards, "FOLDER", own.cards)
-    monkeypatch.setenv("VIDISTILL_CACHE", str(tmp_path / "cache"))
-    for module in ("code", "suite", "commands.reproduce"):
-        monkeypatch.setattr(f"vidistill.lab.{module}.notebooks_dir", lambda: tmp_path / "notebooks")
+def toy(monkeypatch, tmp_path) -> House:
+    own = House(tmp_path, monkeypatch, KNOBS)
+    own.protocol(PROTOCOL)
+    own.card("01-up")
+    own.cells(PARAMETERS, WRITE)
     return own
 
 
@@ -137,10 +78,13 @@ BROKEN = {
         "line 2 of the parameters cell has '=' in its comment",
     ),
     "no parameters tag": (lambda toy: toy.cells(PARAMETERS, WRITE, tag="parameter"), "no cell tagged 'parameters'"),
-    "a card without a control": (lambda toy: toy.card(control=None), "toy-01-up.toml lacks control"),
-    "a control without a name": (lambda toy: toy.card(control=""), "control='' must be text"),
-    "a misspelt entry of a card": (lambda toy: toy.card(margn="1"), "unknown entry 'margn': did you mean 'margin'"),
-    "a card of a run that is not there": (lambda toy: toy.card(run="mian"), "unknown run of card toy-01-up 'mian': did you mean 'main'"),
+    "a card without a control": (lambda toy: toy.card("01-up", control=None), "toy-01-up.toml lacks control"),
+    "a control without a name": (lambda toy: toy.card("01-up", control=""), "control='' must be text"),
+    "a misspelt entry of a card": (lambda toy: toy.card("01-up", margn="1"), "unknown entry 'margn': did you mean 'margin'"),
+    "a card of a run that is not there": (
+        lambda toy: toy.card("01-up", run="mian"),
+        "unknown run of card toy-01-up 'mian': did you mean 'main'",
+    ),
     "no such notebook": (lambda toy: toy.notebook.unlink(), "toy.ipynb"),
 }
 """What stops before anything runs: how it is broken, and what is said."""
@@ -184,11 +128,11 @@ def test_a_parameter_that_is_not_one_stops_before_anything_runs(toy, tmp_path, a
         ("instances = 3", "instances = 30", "knob instances=30 is not allowed: it must be a whole number in [1, 9]"),
         ("version = 1", 'version = "1"', "version='1' must be a number"),
         ("[quick.main]", "[quick.mian]", "every run needs both"),
-        ('needs = "none"', "", "[full] lacks needs"),
+        ('needs = "a GPU"', "", "[full] lacks needs"),
     ],
 )
 def test_a_broken_protocol_stops_the_suite_before_anything_runs(toy, tmp_path, old, new, words) -> None:
-    toy.protocol(old, new)
+    toy.protocol(PROTOCOL.replace(old, new))
     done = suite(tmp_path / "out")
     assert done.exit_code == 2, done.output
     assert words in last_line(done)
@@ -268,9 +212,8 @@ def test_an_edited_result_is_said_of_a_single_run(toy, tmp_path) -> None:
     assert "toy.json was changed after the run wrote it (its SHA-256 differs)" in done.output
 
 
-def test_an_edited_result_of_the_project_is_refused(toy, tmp_path, monkeypatch) -> None:
+def test_an_edited_result_of_the_project_is_refused(toy, tmp_path) -> None:
     """Results that are kept with the project are read by people and by the tables alone: an edited number must not become a verdict."""
-    monkeypatch.setattr(standing, "FOLDER", tmp_path / "results")
     assert suite(tmp_path / "out").exit_code == 0
     (kept,) = standing.keep(json.loads((tmp_path / "out" / "status.json").read_text()))
     assert call("cards", "toy").exit_code == 0

@@ -2,18 +2,16 @@
 
 import json
 import time
-from types import SimpleNamespace
 
-import nbformat
 import pytest
+from house import House, protocol_of
 from typer.testing import CliRunner
 
 from vidistill.errors import Cancelled, InputError
 from vidistill.files import load_json, save_json
 from vidistill.knobs import Knob, Knobs
-from vidistill.lab import cards, code, presets, standing, suite
+from vidistill.lab import code, presets, standing, suite
 from vidistill.lab.cli import app
-from vidistill.lab.commands import reproduce
 from vidistill.lab.record import verify_record
 from vidistill.lab.runner import notebooks_dir
 from vidistill.lab.standing import keep, standings, write_tables
@@ -31,72 +29,29 @@ for card in CARDS:
     value, against = ({"mean": sum(v) / seeds, "low": 0.0, "high": 20.0, "std": 1.0, "n": seeds, "values": v} for v in (ours, other))
     rows.append({"card": card, "arm": "method", "control": "base", "value": value, "against": against, "verdict": "typed by hand"})
 json.dump({"extra": {"verdicts": rows}}, open(out_json, "w"))"""
-PROTOCOL = """protocol = "toy-world"
-version = 1
-deviations = "a toy"
-[toy]
-data = "none"
-model = "none"
-cost = "seconds"
-[runs.main]
-lift = 2.0
-[runs.other]
-lift = -2.0
-[quick.main]
-seeds = 2
-[quick.other]
-seeds = 2
-[small]
-data = "d"
-model = "m"
-command = "vidistill reproduce toy --tier small"
-cost = "an hour"
-[full]
-data = "d"
-model = "m"
-command = "vidistill reproduce toy --tier full"
-cost = "a week"
-needs = "a GPU"
-"""
+PROTOCOL = protocol_of("[runs.main]\nlift = 2.0\n[runs.other]\nlift = -2.0\n[quick.main]\nseeds = 2\n[quick.other]\nseeds = 2")
 STATES = ["direction holds", "direction does not hold", "not attempted"]
-CARD = 'claim = "{}"\nsource = "Table 1"\nmeasure = "score"\narm = "method"\ncontrol = "base"\nwanted = "higher"\nrun = "{}"\n'
+
+
+class Lab(House):
+    """A house with two runs and three cards."""
+
+    def __init__(self, folder, patch):
+        super().__init__(folder, patch, KNOBS)
+        self.out = folder / "suite"
+        self.work()
+        self.protocol(PROTOCOL)
+        self.card("01-up", claim="it rises", run="main")
+        self.card("02-down", claim="it rises there, too", run="other")
+        self.card("03-not", claim="somebody else's", run="main", absent="another method", published=0.5)
+
+    def work(self, *cells, names=("toy-01-up", "toy-02-down")):
+        self.cells(PARAMETERS, WORK, f"CARDS = {list(names)}", *cells, JUDGE)
 
 
 @pytest.fixture
 def lab(monkeypatch, tmp_path):
-    """A house of one paper with two runs and three cards; returns what can be changed in it."""
-    notebooks = tmp_path / "checkout/notebooks"
-    (notebooks / "reproduce").mkdir(parents=True)
-    (tmp_path / "cards").mkdir()
-    (tmp_path / "results").mkdir()
-    for module in (suite, code, reproduce):
-        monkeypatch.setattr(module, "notebooks_dir", lambda: notebooks)
-    monkeypatch.setattr(cards, "FOLDER", tmp_path / "cards")
-    monkeypatch.setattr(standing, "FOLDER", tmp_path / "results")
-    monkeypatch.setattr(standing, "TABLE", tmp_path / "results/README.md")
-    monkeypatch.setattr(presets, "PAPERS", {"toy": "toy_paper"})
-    monkeypatch.setattr(presets, "paper_module", lambda paper: SimpleNamespace(KNOBS=KNOBS))
-    readme = tmp_path / "checkout/README.md"
-    readme.write_text(f"before\n{standing.BEGIN}\nold\n{standing.END}\nafter\n")
-
-    def notebook(*cells, names=("toy-01-up", "toy-02-down")):
-        held = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-        held.cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-        held.cells += [nbformat.v4.new_code_cell(cell) for cell in (WORK, f"CARDS = {list(names)}", *cells, JUDGE)]
-        nbformat.write(held, notebooks / "reproduce/toy.ipynb")
-
-    def card(name, claim, run, more=""):
-        (tmp_path / f"cards/toy-{name}.toml").write_text(CARD.format(claim, run) + more)
-
-    def protocol(text=PROTOCOL):
-        (tmp_path / "cards/toy.toml").write_text(text)
-
-    notebook()
-    protocol()
-    card("01-up", "it rises", "main")
-    card("02-down", "it rises there, too", "other")
-    card("03-not", "somebody else's", "main", 'absent = "another method"\npublished = 0.5\n')
-    return SimpleNamespace(notebook=notebook, card=card, protocol=protocol, readme=readme, out=tmp_path / "suite")
+    return Lab(tmp_path, monkeypatch)
 
 
 def ran(lab):
@@ -138,7 +93,7 @@ def test_every_run_is_run_once_and_every_card_judged(lab) -> None:
 
 def test_other_code_or_parameters_are_run_anew_and_never_find_finished_parts(lab) -> None:
     suite.run_suite(lab.out)
-    lab.notebook("pass")
+    lab.work("pass")
     suite.run_suite(lab.out)
     assert ran(lab) == 4
     assert len(list((lab.out / "toy-main/work").iterdir())) == 2
@@ -147,7 +102,7 @@ def test_other_code_or_parameters_are_run_anew_and_never_find_finished_parts(lab
 
 
 def test_what_failed_is_said_and_the_rest_goes_on(lab) -> None:
-    lab.notebook("if lift < 0:\n    1 / 0")
+    lab.work("if lift < 0:\n    1 / 0")
     done = call("reproduce", "--all", "--tier", "toy", "--out", lab.out)
     assert done.exit_code == 1, done.output
     assert "failed: toy-other: cell 5 (if lift < 0:): ZeroDivisionError" in done.stderr
@@ -159,16 +114,14 @@ def test_what_failed_is_said_and_the_rest_goes_on(lab) -> None:
 
 
 def test_a_card_that_nothing_judged_is_a_failure(lab) -> None:
-    lab.notebook(names=["toy-02-down"])
+    lab.work(names=["toy-02-down"])
     done = call("reproduce", "--all", "--out", lab.out)
     assert done.exit_code == 1
     assert "failed: toy-main: nothing judged the card toy-01-up: method or base has no score" in done.stderr
 
 
 def test_a_card_without_a_control_stops_the_suite_before_it_runs(lab) -> None:
-    lab.card("01-up", "it rises", "main")
-    path = cards.FOLDER / "toy-01-up.toml"
-    path.write_text(path.read_text().replace('control = "base"\n', ""))
+    path = lab.card("01-up", run="main", control=None)
     done = call("reproduce", "--all", "--out", lab.out)
     assert (done.exit_code, ran(lab)) == (2, 0)
     assert done.stderr == f"error: card {path} lacks control\n"
@@ -187,7 +140,7 @@ def test_an_edited_result_is_a_failure_not_a_verdict(lab) -> None:
 
 
 def test_a_stop_ends_the_kernels(lab) -> None:
-    lab.notebook("import time\ntime.sleep(60)")
+    lab.work("import time\ntime.sleep(60)")
     start = time.monotonic()
 
     def progress(stage, done, total):
@@ -276,12 +229,12 @@ def test_a_verdict_is_taken_from_the_intervals_whatever_is_typed(kept, ended) ->
     ("change", "reasons"),
     [
         (lambda lab: None, ["", "", ""]),
-        (lambda lab: lab.notebook("pass"), ["the code changed"] * 2 + [""]),
-        (lambda lab: lab.notebook("# a better word"), ["", "", ""]),
+        (lambda lab: lab.work("pass"), ["the code changed"] * 2 + [""]),
+        (lambda lab: lab.work("# a better word"), ["", "", ""]),
         (lambda lab: lab.protocol(PROTOCOL.replace("version = 1", "version = 2")), ["the protocol changed"] * 2 + [""]),
         (lambda lab: lab.protocol(PROTOCOL.replace("lift = -2.0", "lift = -1.0")), ["", "the parameters changed", ""]),
-        (lambda lab: lab.card("01-up", "it rises", "main", "margin = 1.0\n"), ["the card's margin changed", "", ""]),
-        (lambda lab: lab.card("01-up", "in other words", "main"), ["", "", ""]),
+        (lambda lab: lab.card("01-up", claim="it rises", run="main", margin=1.0), ["the card's margin changed", "", ""]),
+        (lambda lab: lab.card("01-up", claim="in other words", run="main"), ["", "", ""]),
     ],
 )
 def test_stale_where_code_protocol_parameters_or_card_changed(kept, change, reasons) -> None:
