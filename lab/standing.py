@@ -60,7 +60,7 @@ def results_file(paper: str) -> Path:
 
 
 def keep(status: Mapping[str, Any]) -> list[Path]:
-    """Keep a suite's results with the project; return the files.
+    """Keep a suite's results with the project, but for the folders of this machine that their commands name; return the files.
 
     Raises:
         InputError: the suite was a quick one, or something in it failed.
@@ -71,7 +71,8 @@ def keep(status: Mapping[str, Any]) -> list[Path]:
         raise InputError(f"{len(status['failed'])} parts of the suite failed, so nothing is kept; first: {status['failed'][0]}")
     told = {name: status[name] for name in ("tier", "started", "finished", "commit", "environment")}
     for paper, held in status["papers"].items():
-        whole = told | held
+        runs = {run: {**found, "command": found["command"].partition(" --out ")[0]} for run, found in held["runs"].items()}
+        whole = {**told, **held, "runs": runs}
         save_json(results_file(paper), whole | {SEAL: digest(whole, 64)})
     return [results_file(paper) for paper in status["papers"]]
 

@@ -206,6 +206,9 @@ def test_the_readme_gets_its_table_and_every_claim_has_a_row(kept) -> None:
     assert "it rises" in page
     assert "not attempted: another method" in page
     assert "typed by hand" not in page
+    results = standing.results_file("toy")
+    assert str(kept.folder) not in results.read_text(), "results that go with the project name a folder of this machine"
+    assert standing.kept("toy")["runs"]["other"]["command"] == "vidistill reproduce toy --tier toy --run other"
     before = (text, page)
     write_tables(kept.readme)
     assert (kept.readme.read_text(), standing.TABLE.read_text()) == before
