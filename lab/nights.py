@@ -30,6 +30,9 @@ NOTHING: dict[str, Any] = {"papers": {}, "environment": {}, "failed": []}
 PAIRED = {"measure", "arm", "control", "run"}
 """What of a card's rule two nights must share for their differences to be of one thing."""
 
+CLOCKED = (*CLOCKS, "rate", "times")
+"""Measures of cards that a clock takes, or that are ratios of such; what is exact was counted."""
+
 Block = tuple[str, list[str], list[list[str]]]
 """A title, the header of a table, its rows."""
 
@@ -194,7 +197,8 @@ def _compared(
     seeds = [seed for seed in by_seed[0] if seed in by_seed[1]]
     earlier, later = ([held[seed] for seed in seeds] for held in by_seed)
     change = paired(later, earlier) if seeds and not asked.keys() & PAIRED else None
-    clock, differences = now["measure"] in CLOCKS, [then["difference"], now["difference"]]
+    clock = now["measure"] in CLOCKED and not now["difference"].get("exact")
+    differences = [then["difference"], now["difference"]]
     numbers = any(then[name]["values"] != now[name]["values"] for name in ("value", "against", "difference"))
     return {
         **{"paper": paper, "card": card, "claim": now["claim"], "measure": now["measure"], "arm": now["arm"], "control": now["control"]},

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from vidistill.errors import InputError
 from vidistill.lab import cli, nights, suite
 from vidistill.lab.cards import Card, judge
-from vidistill.measure import interval
+from vidistill.measure import exact, interval
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 ARM, CONTROL = [52.0, 55.0, 51.0, 57.0, 54.0], [50.0, 52.5, 50.0, 54.0, 51.5]
@@ -94,12 +94,20 @@ def test_a_number_that_changed_with_a_reason_is_not(reason):
     assert not changes["unexplained"]
 
 
-def test_a_clock_is_never_without_a_reason_nor_a_number_that_moved():
-    old, new = (night(row(measure="seconds", arm=[value + more for value in ARM])) for more in (0, -9))
+@pytest.mark.parametrize("measure", ["seconds", "rate", "times"])
+def test_a_clock_is_never_without_a_reason_nor_a_number_that_moved(measure):
+    old, new = (night(row(measure=measure, arm=[value + more for value in ARM])) for more in (0, -9))
     changes = nights.compare_nights(old, new)
     assert len(changes["changed"]) == 1
     assert not changes["moved"]
     assert not changes["unexplained"]
+
+
+def test_what_was_counted_is_no_clock():
+    """Twice as many evaluations are "times", too, but no machine is faster or slower at them."""
+    card = Card(id="gvd-01-hits", claim="c", source="s", measure="times", arm="x", control="y", wanted="lower")
+    found = [night({"card": card.id, **judge(card, exact(times), exact(1.0)), "rule": card.rule}) for times in (2.0, 2.5)]
+    assert nights.compare_nights(*found)["unexplained"] == [card.id]
 
 
 def test_only_shared_seeds_of_the_same_arms_are_paired():
