@@ -280,7 +280,7 @@ class Trainer:
         return {"recipe": self.recipe.as_dict(), "seed": self.seed, "about": self.about}
 
     def save(self, folder: str | Path) -> None:
-        """Write the state, atomically.
+        """Write the state, atomically; when it returns, in any process, the state is there.
 
         Raises:
             InputError: a weight is not finite (the older state stays), or the folder cannot be written.
@@ -288,11 +288,11 @@ class Trainer:
         tensors = {name: gathered(tensor) for name, tensor in self.tensors().items()}
         if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
             raise InputError(f"{bad[0]} is not finite after iteration {self.iteration}: not saved, an older state stays as it is")
-        if self.ranks.rank:
-            return
-        record = {**self.facts(), "iteration": self.iteration, "updates": self.updates}
-        save_json(Path(folder) / "log.json", [asdict(update) for update in self.log])
-        save_tensors(Path(folder) / "state.safetensors", tensors, {"record": json.dumps(record)})
+        if not self.ranks.rank:
+            record = {**self.facts(), "iteration": self.iteration, "updates": self.updates}
+            save_json(Path(folder) / "log.json", [asdict(update) for update in self.log])
+            save_tensors(Path(folder) / "state.safetensors", tensors, {"record": json.dumps(record)})
+        self.ranks.wait()  # who resumed from an older state than the others would be out of step with them for ever
 
     def load(self, folder: str | Path) -> None:
         """Continue from a saved state.
