@@ -4,16 +4,21 @@ Each way to hold the weights is run through, and again with a stop after two ite
 """
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
 
 from vidistill.distill import FlowNet, Heads, Recipe, Trainer, cast, in_memory
+from vidistill.distill import trainer as trainer_module
 from vidistill.distill.lora import Base, adapted
 from vidistill.distill.nets import halved
 from vidistill.distill.parallel import Ranks, shard, start, stop
 from vidistill.errors import Cancelled
+from vidistill.files import save_tensors
 from vidistill.rng import stream
 
 CPU = torch.device("cpu")
@@ -55,14 +60,29 @@ def cut(stage: str, done: int, total: int) -> None:
         raise Cancelled
 
 
+@contextmanager
+def slow_disk() -> Iterator[None]:
+    """Let the process that writes be later than one that would read what the run before left."""
+
+    def late(*arguments) -> None:
+        time.sleep(0.5)
+        save_tensors(*arguments)
+
+    trainer_module.save_tensors = late
+    try:
+        yield
+    finally:
+        trainer_module.save_tensors = save_tensors
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     ranks = start(CPU)
     for way in WAYS:
         trainer(way, ranks).run(out / way / "whole")
         try:
-            # the last process is the one that is asked to stop
-            trainer(way, ranks).run(out / way / "parts", progress=cut if ranks.rank == ranks.world - 1 else lambda *_: None)
+            with slow_disk():  # the last process is the one that is asked to stop
+                trainer(way, ranks).run(out / way / "parts", progress=cut if ranks.rank == ranks.world - 1 else lambda *_: None)
         except Cancelled:
             trainer(way, ranks).run(out / way / "parts")
     stop(ranks)
