@@ -18,7 +18,7 @@ from vidistill.errors import InputError
 from vidistill.files import load_json, save_json, write_atomic
 from vidistill.lab.cards import verdict_of
 from vidistill.lab.history import CLOCKS, flat, pairs
-from vidistill.lab.report import html_document, markdown_table, spread
+from vidistill.lab.report import html_document, html_table, markdown_table, spread
 from vidistill.lab.suite import STATUS
 from vidistill.measure import paired
 
@@ -303,11 +303,7 @@ def changes_page(changes: Mapping[str, Any]) -> str:
     """Return a comparison as one HTML page without script."""
     blocks = [f"<h1>{escape(headline(changes))}</h1><p>{escape(_nights_line(changes))}</p>"]
     for title, header, rows in _blocks(changes):
-        head = "".join(f"<th scope=col class=left>{escape(name)}</th>" for name in header)
-        lines = "\n".join("<tr>" + "".join(f"<td class=left>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        blocks.append(
-            f"<h2>{escape(title)}</h2><div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n{lines}\n</tbody></table></div>"
-        )
+        blocks.append(f"<h2>{escape(title)}</h2>{html_table(header, [[escape(cell) for cell in row] for row in rows])}")
     return html_document("what changed", "\n".join(blocks))
 
 

@@ -255,6 +255,13 @@ def html_document(title: str, body: str, look: str = "") -> str:
     )
 
 
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of words; its cells are HTML, the names above them text."""
+    head = "".join(f"<th scope='col' class='left'>{escape(name)}</th>" for name in header)
+    lines = ["<tr>" + "".join(f"<td class='left'>{cell}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], roles: Sequence[str] = ()) -> str:
     left = ["class=left" if _words(rows, column) else "" for column in range(len(header))]
     head = "".join(f"<th scope=col {side}>{escape(name)}</th>" for name, side in zip(header, left, strict=True))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from vidistill.lab.report import html_document
+from vidistill.lab.report import html_document, html_table
 from vidistill.lab.standing import ABSENT, Standing, claim_rows, standings, summary_rows
 
 LOOK = {
@@ -92,9 +92,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], pictures: Seque
         names.insert(place, "drawn")
         for row, picture in zip(cells, pictures, strict=True):
             row.insert(place, picture)
-    head = "".join(f"<th scope='col' class='left'>{escape(name)}</th>" for name in names)
-    lines = ["<tr>" + "".join(f"<td class='left'>{cell}</td>" for cell in row) + "</tr>" for row in cells]
-    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+    return html_table(names, cells)
 
 
 def _cost(runs: Mapping[str, Mapping[str, Any]]) -> str:
