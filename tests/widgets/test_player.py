@@ -1,6 +1,9 @@
 """The film is what was given: same frames, same order, side by side."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +39,20 @@ def test_mp4_plays_all_frames(clips):
         back = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
     assert back.shape == frames.shape
     assert np.abs(back.astype(int) - frames).mean() < 6
+
+
+def test_the_same_film_is_the_same_bytes_whatever_is_left_in_memory():
+    """MALLOC_PERTURB_ fills new memory: an encoder that reads what it never wrote gives other bytes."""
+    code = (
+        "import hashlib\nfrom vidistill.data.world import factors, render\nfrom vidistill.widgets.player import film, mp4\n"
+        "clips = render([factors(0, i) for i in range(3)], frames=16, size=32)\n"
+        "print(hashlib.sha256(mp4(film(dict(zip('abc', clips))))).hexdigest())"
+    )
+    films = set()
+    for fill in ("0", "37"):
+        environment = {**os.environ, "MALLOC_PERTURB_": fill}
+        films.add(subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(films) == 1
 
 
 def test_apng_is_a_png_that_moves(clips):
