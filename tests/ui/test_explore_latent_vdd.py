@@ -64,7 +64,7 @@ def test_the_rank_slider_changes_clip_and_numbers(page, serve):
 
 def test_runs_are_compared_and_recalled_with_their_knobs(page, serve):
     page.goto(serve(NOTEBOOK), timeout=PATIENCE)
-    page.get_by_role("button", name="Pause").click()  # a still is the same to the byte, a film is encoded anew
+    page.get_by_role("button", name="Pause").click()  # a still keeps every pixel
     still = page.locator("img[alt^='One clip, playing in step']")
     still.wait_for(timeout=PATIENCE)
     source, size = still.get_attribute("src"), page.locator("#bytes").inner_text()

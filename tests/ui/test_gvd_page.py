@@ -112,7 +112,7 @@ def test_the_pull_is_turned_by_keyboard_beside_the_same_twin(page, serve, notebo
 
 def test_runs_are_compared_on_one_clock_and_recalled_with_their_class(page, serve, notebook):
     page.goto(serve(notebook), timeout=PATIENCE)
-    page.get_by_role("button", name="Pause").click()  # a still is the same to the byte, a film is encoded anew
+    page.get_by_role("button", name="Pause").click()  # a still keeps every pixel
     still = page.locator('img[alt^="One class, slide"]')
     still.wait_for(timeout=PATIENCE)
     source, label = still.get_attribute("src"), page.get_by_label("class", exact=True)
