@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
@@ -37,18 +39,14 @@ def film(clips: Mapping[str, Tensor]) -> np.ndarray:
 
 def mp4(frames: np.ndarray, fps: int = 8) -> bytes:
     """Encode frames uint8 ``[T, H, W, 3]`` (even H, W) as an H.264 film; the same frames give the same bytes."""
-    import av
+    import torch
 
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        # as in vidistill.data.world: what x264's macroblock tree reads of small frames was never written, and differs from film to film
-        options = {"preset": "veryfast", "crf": "16", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"}
-        stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
+    from vidistill.data.world import write_clip
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        write_clip(path, torch.from_numpy(frames).permute(3, 0, 1, 2), fps=fps, crf=16)
+        return path.read_bytes()
 
 
 def labelled(frames: np.ndarray, names: Sequence[str]) -> list[Image]:
