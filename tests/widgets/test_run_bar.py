@@ -1,6 +1,8 @@
 """Latest wins, cancel within a step, errors on the page, an honest clock."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -216,14 +218,27 @@ def test_a_finished_run_teaches_the_next_one_and_a_cancelled_one_does_not():
     assert bar._known.keys() == {"sample", "decode"}
 
 
+HOLD = """
+import mmap
+from vidistill.lab.footprint import footprint
+
+page = bytes(2**20)
+free = footprint().resident
+block = mmap.mmap(-1, 64 * 2**20)
+for _ in range(64):
+    block.write(page)
+held = footprint().resident
+block.close()
+print(free, held, footprint().resident)
+"""  # in a process of its own and past its allocator, which may serve a block from pages it has long held
+
+
 def test_memory_is_what_the_process_holds_now():
-    before = footprint()
-    block = torch.ones(64 * 2**20, dtype=torch.uint8)
-    held = footprint()
-    assert held.resident - before.resident == pytest.approx(64 * 2**20, rel=0.1)
-    del block
-    assert footprint().resident < held.resident - 32 * 2**20
-    assert before.device is None or torch.cuda.is_available()
+    done = subprocess.run([sys.executable, "-c", HOLD], capture_output=True, text=True, check=True)
+    before, held, after = map(int, done.stdout.split())
+    assert held - before == pytest.approx(64 * 2**20, rel=0.1)
+    assert held - after == pytest.approx(64 * 2**20, rel=0.1)
+    assert footprint().device is None or torch.cuda.is_available()
 
 
 def test_memory_elsewhere_is_the_most_that_was_held(monkeypatch, tmp_path):
